@@ -1,0 +1,74 @@
+"""Two-reply forecasts: which of two replies to a held-out prompt is the target's, and which its twin's.
+
+Asked after the answer is frozen. No judge is needed and chance is exactly one half, because the order is drawn by a
+fair coin that the investigator does not see.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marple.tasks.scores import binary_brier, brier_skill
+
+__all__ = ["ForecastItem", "draw_items", "score_forecasts"]
+
+
+@dataclass(frozen=True)
+class ForecastItem:
+    """One question; ``target_is_a`` stays on the host until the run is scored."""
+
+    id: str
+    prompt: str
+    reply_a: str
+    reply_b: str
+    target_is_a: bool
+
+    def shown(self) -> dict[str, str]:
+        """What the investigator sees."""
+        return {"id": self.id, "prompt": self.prompt, "reply_a": self.reply_a, "reply_b": self.reply_b}
+
+
+def draw_items(pool: Sequence[Mapping[str, Any]], *, seed: int, count: int = 20) -> list[ForecastItem]:
+    """Draw ``count`` questions (fewer when the pool is smaller), the same for the same seed.
+
+    Args:
+        pool: records with ``prompt``, ``target_reply`` and ``twin_reply``; pairs with equal replies are left out.
+        seed: the run's seed.
+        count: how many to ask.
+    """
+    coin = random.Random(f"forecasts/{seed}")
+    usable = [record for record in pool if record["target_reply"] != record["twin_reply"]]
+    items = []
+    for number, record in enumerate(coin.sample(usable, min(count, len(usable))), start=1):
+        target_is_a = coin.random() < 0.5
+        first, second = record["target_reply"], record["twin_reply"]
+        replies = (first, second) if target_is_a else (second, first)
+        items.append(ForecastItem(f"F{number}", record["prompt"], *replies, target_is_a))
+    return items
+
+
+def score_forecasts(items: Sequence[ForecastItem], chances: Sequence[float] | None) -> dict[str, Any]:
+    """Score probabilities that reply A is the target's.
+
+    Returns:
+        ``n`` answered, ``n_total`` asked, and, when answered: mean ``brier`` loss, ``skill`` against 0.25 and
+        ``accuracy`` with a half point for 0.5.
+    """
+    if chances is None or not items:
+        return {"n": 0, "n_total": len(items), "brier": None, "skill": None, "accuracy": None}
+    if len(chances) != len(items):
+        raise ValueError(f"{len(chances)} probabilities for {len(items)} questions")
+    losses = [binary_brier(p, item.target_is_a) for p, item in zip(chances, items, strict=True)]
+    hits = [
+        0.5 if p == 0.5 else float((p > 0.5) == item.target_is_a) for p, item in zip(chances, items, strict=True)
+    ]
+    return {
+        "n": len(items),
+        "n_total": len(items),
+        "brier": sum(losses) / len(losses),
+        "skill": brier_skill(losses),
+        "accuracy": sum(hits) / len(hits),
+    }
