@@ -1,0 +1,16 @@
+"""The published JSON Schema (2020-12) of ``run.json``, an event line and ``result.json``."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+__all__ = ["load_schema"]
+
+
+def load_schema() -> dict[str, Any]:
+    """The schema; its ``$defs`` ``run``, ``event`` and ``result`` describe the three documents."""
+    text = resources.files("marple.traces").joinpath("schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
