@@ -1,8 +1,8 @@
 """One event of a run and its line in ``events.jsonl``.
 
-A line is one JSON object in UTF-8, ended by a line feed: ``id`` (``E12``: the line's number), ``ts``, ``type``,
-``role``, ``span``, ``parent``, ``seconds`` and ``payload``. The first event is ``run_start`` and its payload holds
-``schema_version``. Readers ignore fields and types they do not know.
+A line is one JSON object in UTF-8, ended by a line feed: ``id`` (``E12``: the line's number), ``ts``,
+``type``, ``role``, ``span``, ``parent``, ``seconds`` and ``payload``. The first event is ``run_start`` and its
+payload holds ``schema_version``. Readers ignore fields and types they do not know.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``events.jsonl``: the append-only file behind a run.
 
-An event counts once its line is complete and synced. A line cut short by a crash was never acknowledged: readers
-leave it out and say so, and the next writer moves it aside before it goes on.
+An event counts once its line is complete and synced. A line cut short by a crash was never acknowledged:
+readers leave it out and say so, and the next writer moves it aside before it goes on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class EventReader:
             raise CorruptTraceError(f"cannot read {self.path}: {error.strerror}") from error
         *lines, self.tail = data.split(b"\n")
         if lines and not self.tail and b"\0" in lines[-1]:
-            # A power cut can leave a block of zeros where the last line was to be; JSON never holds that byte.
+            # A power cut can leave zeros where the last line was to be; JSON never holds that byte.
             self.tail = lines.pop() + b"\n"
         for line in lines:
             self._take(line)
@@ -66,7 +66,8 @@ class EventReader:
         """What a person should know about an incomplete last line, or None."""
         if not self.tail:
             return None
-        return f"line {len(self.events) + 1} of {self.path.name} is incomplete ({len(self.tail)} bytes) and left out"
+        number, size = len(self.events) + 1, len(self.tail)
+        return f"line {number} of {self.path.name} is incomplete ({size} bytes) and left out"
 
 
 class EventWriter:

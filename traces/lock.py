@@ -1,7 +1,7 @@
 """One writer per run folder: a lock file that names its process and survives a crash without blocking anyone.
 
-The file holds the process id, the process's start time (so that a reused id is not taken for the holder) and the
-host. A lock whose process is gone is taken over. ``flock`` guards only the moments of taking and releasing.
+The file holds the process id, the process's start time (so that a reused id is not taken for the holder) and
+the host. A lock whose process is gone is taken over. ``flock`` guards only the moments of taking and releasing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Holder:
 
     pid: int
     started: int | None
-    """Start time in clock ticks since boot (field 22 of ``/proc/PID/stat``); None where there is no ``/proc``."""
+    """Clock ticks since boot (field 22 of ``/proc/PID/stat``); None where there is no ``/proc``."""
     host: str
 
     @property

@@ -48,7 +48,7 @@ class RunFolder:
         """Not for callers: the class methods check the folder first."""
         self.path = path
         self.spec = _read_spec(path)
-        """The content of ``run.json``: what was given to ``create``, ``schema_version``, ``run_id``, ``created``."""
+        """The content of ``run.json``: what ``create`` was given, ``schema_version``, ``run_id``, ``created``."""
         self._log = log
         self._scrubber = scrubber
         self._blobs = BlobStore(path / "blobs")
@@ -64,7 +64,7 @@ class RunFolder:
             root: the runs folder; made when missing.
             run_id: the folder's name: letters, digits, ``.``, ``_`` and ``-``.
             spec: what the run is to do, JSON values.
-            secrets: values that must never be written, such as API keys; replaced by ``[key removed]`` everywhere.
+            secrets: values that must never be written, such as API keys; ``[key removed]`` stands for them.
 
         Raises:
             UsageError: the id is not a folder name, or the folder exists.
@@ -100,7 +100,7 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path, *, secrets: Collection[str] = ()) -> RunFolder:
-        """Go on writing a run folder: takes the lock, also from a dead process, and moves a torn last line aside.
+        """Go on writing a run folder: takes the lock (a dead holder's too), moves a torn last line aside.
 
         Raises:
             UsageError: a live process holds the lock.

@@ -54,7 +54,7 @@ class Scrubber:
 
 
 def _written_forms(secret: str) -> set[str]:
-    # JSON inside JSON (a tool call's raw arguments) escapes twice; keys with quotes are rare but cost nothing here.
+    # JSON inside JSON (a tool call's raw arguments) escapes twice.
     forms = {secret}
     for _ in range(2):
         forms |= {json.dumps(form, ensure_ascii=ascii_)[1:-1] for form in forms for ascii_ in (True, False)}
