@@ -56,7 +56,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the disk refused it; the old file, if any, is as it was.
     """
-    # One writer per folder (the lock), so a fixed name leaves at most one orphan, which the next write reuses.
+    # One writer per folder (the lock), so a fixed name leaves one orphan at most; the next write reuses it.
     temporary = path.with_name(f".{path.name}.tmp")
     with storage_errors(path):
         try:

@@ -1,7 +1,7 @@
 """One event of a run and its line in ``events.jsonl``.
 
 A line is one JSON object in UTF-8, ended by a line feed: ``id`` (``E12``: the line's number), ``ts``,
-``type``, ``role``, ``span``, ``parent``, ``seconds`` and ``payload``. The first event is ``run_start`` and its
+``type``, ``role``, ``span``, ``parent``, ``seconds`` and ``payload``. The first event is ``run_start``; its
 payload holds ``schema_version``. Readers ignore fields and types they do not know.
 """
 

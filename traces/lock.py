@@ -1,7 +1,7 @@
 """One writer per run folder: a lock file that names its process and survives a crash without blocking anyone.
 
 The file holds the process id, the process's start time (so that a reused id is not taken for the holder) and
-the host. A lock whose process is gone is taken over. ``flock`` guards only the moments of taking and releasing.
+the host. A lock whose process is gone is taken over. ``flock`` guards only the taking and the releasing.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class RunFolder:
         """Not for callers: the class methods check the folder first."""
         self.path = path
         self.spec = _read_spec(path)
-        """The content of ``run.json``: what ``create`` was given, ``schema_version``, ``run_id``, ``created``."""
+        """``run.json``: what ``create`` was given, and ``schema_version``, ``run_id`` and ``created``."""
         self._log = log
         self._scrubber = scrubber
         self._blobs = BlobStore(path / "blobs")
