@@ -1,0 +1,1 @@
+"""The target: checking, loading, rendering, sampling and scoring."""
