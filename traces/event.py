@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from marple.errors import CorruptTraceError
@@ -84,7 +84,7 @@ def to_json(value: Any) -> str:
 
 def encode(event: Event) -> str:
     """The line of ``event``, without its line feed."""
-    return to_json(asdict(event))
+    return to_json(vars(event))
 
 
 def decode(line: bytes, number: int) -> Event:

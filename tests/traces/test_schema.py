@@ -1,0 +1,102 @@
+"""The published schema accepts what is written and refuses what is not a trace."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from marple.traces import EVENT_TYPES, ROLES, SCHEMA_VERSION, RunFolder, load_schema
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    schema = load_schema()
+    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]})
+
+
+REALISTIC: dict[str, dict[str, Any]] = {
+    "model_call": {
+        "purpose": "investigate",
+        "turn": {
+            "text": "I will ask.",
+            "thinking": ["hm"],
+            "tool_calls": [{"id": "c1", "name": "chat", "arguments": None, "raw": "{", "error": "not JSON"}],
+            "usage": {"gen_ai.usage.input_tokens": 12, "gen_ai.usage.output_tokens": 3, "cost_usd": None},
+            "request_id": None,
+            "seconds": 0.5,
+        },
+    },
+    "tool_call": {
+        "call_id": "c1",
+        "tool": "chat",
+        "arguments": {"messages": []},
+        "seed": 7,
+        "status": "ok",
+        "text": "hello",
+        "data": {},
+        "controls": {},
+        "on_target": True,
+        "cost": {"prompt_tokens": 3, "generated_tokens": 4, "seconds": 0.1},
+        "artifacts": [{"name": "plot", "media_type": "image/png", "blob": "sha256:" + "0" * 64}],
+    },
+    "hypothesis": {"statement": "It likes the sea.", "credence": 0.4, "evidence": ["E3"]},
+    "run_end": {"status": "limit:turns"},
+}
+
+
+def test_the_schema_is_one_of_its_own_kind() -> None:
+    jsonschema.Draft202012Validator.check_schema(load_schema())
+
+
+def test_everything_written_follows_the_schema(run: RunFolder) -> None:
+    for type_ in EVENT_TYPES[1:]:
+        for role in ROLES:
+            run.append(type_, REALISTIC.get(type_, {}), role=role, parent="E1", span="turn 1", seconds=0.25)
+    run.write_result({"status": "submitted", "scores": {"solved": 1.0}, "usage": {}, "seconds": 3.5})
+
+    validator("run").validate(json.loads((run.path / "run.json").read_text()))
+    validator("result").validate(json.loads((run.path / "result.json").read_text()))
+    for line in (run.path / "events.jsonl").read_text().splitlines():
+        validator("event").validate(json.loads(line))
+
+
+def test_the_schema_lists_the_types_roles_and_version_of_the_code() -> None:
+    definitions = load_schema()["$defs"]
+    assert tuple(definitions["event"]["properties"]["type"]["examples"]) == EVENT_TYPES
+    assert tuple(definitions["event"]["properties"]["role"]["examples"]) == ROLES
+    assert definitions["run"]["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+
+
+EVENT = {
+    "id": "E2",
+    "ts": 1.5,
+    "type": "plan",
+    "role": "harness",
+    "span": None,
+    "parent": None,
+    "seconds": None,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "2"},
+        {"id": "E0"},
+        {"ts": "now"},
+        {"parent": "the first"},
+        {"payload": []},
+        {"type": "tool_call", "payload": {"artifacts": [{"blob": "plot.png"}]}},
+        {"type": "hypothesis", "payload": {"credence": 1.5}},
+        {"type": "run_start", "payload": {}},
+        {"type": "run_end", "payload": {"status": "fine"}},
+        {"type": "tool_call", "payload": {"cost": {"prompt_tokens": -1}}},
+    ],
+)
+def test_what_is_no_event_is_refused(change: dict[str, Any]) -> None:
+    event = {**EVENT, "payload": {}}
+    assert validator("event").is_valid(event)
+    assert validator("event").is_valid({**event, "type": "telepathy", "extra": 1, "payload": {"x": [1]}})
+    assert not validator("event").is_valid({**event, **change})
