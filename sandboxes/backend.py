@@ -1,0 +1,137 @@
+"""What an isolation backend is, and how one is found and chosen.
+
+A backend is one file in this package with a module-level ``BACKEND``; nothing is registered anywhere. It starts a
+worker in its kind of isolation and says honestly, in a stamp that ends up in the trace, what that kind gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from marple.errors import SandboxError, UnknownNameError
+
+__all__ = ["Backend", "BackendStatus", "Launched", "Limits", "backends", "choose_backend", "find_backends"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may use."""
+
+    call_seconds: float = 300.0
+    """Longest time for one call; the clock of a call that waits behind others starts when its turn comes."""
+    start_seconds: float = 180.0
+    """Longest time from the start of the process to the loaded target."""
+    memory_gib: float | None = None
+    """Address space in GiB; None sets no limit. Must be None with CUDA, which reserves far more than it uses."""
+    file_mib: int = 64
+    """Largest file the worker can write, in MiB."""
+    descriptors: int = 512
+    """Most open descriptors of the worker."""
+    threads: int | None = None
+    """Threads of torch; None leaves torch's default, one for each core."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``mps``, or ``auto`` for the best one there is."""
+    dtype: str | None = None
+    """Name of a torch dtype; None keeps the checkpoint's own."""
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend works on this machine, for ``marple doctor``."""
+
+    name: str
+    available: bool
+    reason: str = ""
+    """Why it is not available, or what it lacks."""
+    stamp: Mapping[str, Any] = field(default_factory=dict)
+    """What the trace of a run on it would say."""
+
+
+class Launched(Protocol):
+    """A started worker as its backend hands it over."""
+
+    replies: asyncio.StreamReader
+    """Frames from the worker."""
+    diagnostics: asyncio.StreamReader
+    """Whatever the worker and its libraries print."""
+    stamp: Mapping[str, Any]
+    """What isolation was really given, verified from outside where that is possible."""
+    pid: int | None
+    """Process id on the host, where there is one."""
+
+    def send(self, frame: bytes) -> None:
+        """Queue one frame for the worker."""
+
+    async def wait(self) -> int:
+        """The exit status once the process has ended and was reaped; minus the number of a signal."""
+
+    def kill(self) -> None:
+        """End every process of the sandbox now; harmless when they have ended."""
+
+    def close(self) -> None:
+        """Let go of the pipes; harmless when repeated."""
+
+
+class Backend(Protocol):
+    """One way of isolating a worker."""
+
+    name: str
+    preference: int
+    """``auto`` takes the available backend with the highest one; 0 is never taken by itself."""
+
+    def probe(self) -> BackendStatus:
+        """Whether it works here, found out by trying, not by asking for versions."""
+
+    async def launch(self, root: Path, limits: Limits) -> Launched:
+        """Start ``python -I -m marple.tools.worker`` on a staged directory.
+
+        Raises:
+            SandboxError: the process could not be started, or a protection it promises could not be set up.
+        """
+
+
+def find_backends() -> dict[str, Backend]:
+    """Every backend in this package, by name."""
+    package = importlib.import_module("marple.sandboxes")
+    found: dict[str, Backend] = {}
+    for info in pkgutil.iter_modules(package.__path__, prefix="marple.sandboxes."):
+        backend = getattr(importlib.import_module(info.name), "BACKEND", None)
+        if backend is not None:
+            found[backend.name] = backend
+    return dict(sorted(found.items()))
+
+
+def backends() -> dict[str, BackendStatus]:
+    """What each backend gives on this machine."""
+    return {name: backend.probe() for name, backend in find_backends().items()}
+
+
+def choose_backend(name: str = "auto") -> Backend:
+    """The backend of this name, or with ``auto`` the strongest one that works here.
+
+    Raises:
+        UnknownNameError: there is no backend of this name.
+        SandboxError: it does not work here; the message says why.
+    """
+    found = find_backends()
+    if name == "auto":
+        order = sorted((b for b in found.values() if b.preference > 0), key=lambda b: -b.preference)
+        reasons = []
+        for backend in order:
+            status = backend.probe()
+            if status.available:
+                return backend
+            reasons.append(f"{backend.name}: {status.reason}")
+        raise SandboxError(f"no backend works on this machine ({'; '.join(reasons)}); see marple doctor")
+    if name not in found:
+        raise UnknownNameError("sandbox backend", name, [*found, "auto"])
+    status = found[name].probe()
+    if not status.available:
+        raise SandboxError(f"the {name} backend does not work on this machine: {status.reason}")
+    return found[name]
