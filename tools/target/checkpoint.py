@@ -161,9 +161,7 @@ def _weights(root: Path, names: list[str], *, adapter: bool) -> tuple[str, ...]:
 def _require_tokenizer(root: Path, names: list[str], *, chat_template: bool) -> None:
     if not any(name in names for name in _TOKENIZERS):
         looked_for = ", ".join(_TOKENIZERS)
-        raise _refusal(
-            root, f"has no tokenizer (looked for {looked_for}): save it with tokenizer.save_pretrained"
-        )
+        raise _refusal(root, f"has no tokenizer (looked for {looked_for}): save it with tokenizer.save_pretrained")
     if not chat_template or "chat_template.jinja" in names or "chat_template.json" in names:
         return
     settings = {}

@@ -55,9 +55,7 @@ class Engine:
     stop_tokens: frozenset[int]
     batch_tokens: int
 
-    def generate(
-        self, requests: Sequence[Request], *, temperature: float, top_p: float = 1.0
-    ) -> list[Generation]:
+    def generate(self, requests: Sequence[Request], *, temperature: float, top_p: float = 1.0) -> list[Generation]:
         """One generation per request, in the order given.
 
         Raises:
@@ -107,9 +105,7 @@ class Engine:
         return [results[at] for at in range(len(items))]
 
     @torch.inference_mode()
-    def _generate_batch(
-        self, batch: Sequence[Request], *, temperature: float, top_p: float
-    ) -> list[Generation]:
+    def _generate_batch(self, batch: Sequence[Request], *, temperature: float, top_p: float) -> list[Generation]:
         device = self.model.device
         steps = max(request.max_new_tokens for request in batch)
         draws = uniform_draws([request.seed for request in batch], steps).to(
@@ -187,9 +183,7 @@ def _prefill(model: Any, prompts: Sequence[tuple[int, ...]]) -> _State:
     unique = list(dict.fromkeys(prompts))
     ids, mask = _left_padded(unique)
     ids, mask = ids.to(model.device), mask.to(model.device)
-    output = model(
-        input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1
-    )
+    output = model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1)
     state = _State(model=model, cache=output.past_key_values, mask=mask, logits=output.logits[:, -1])
     if len(unique) < len(prompts):
         place = {prompt: at for at, prompt in enumerate(unique)}

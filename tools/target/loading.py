@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from marple.tools.target.target import Target
 
 __all__ = ["check_target_dir", "find_target", "load_target"]
+
+# On a CPU, fused attention costs more than it saves in models up to about this width.
+_EAGER_WIDTH = 512
 
 
 def load_target(
@@ -60,16 +64,24 @@ def _load_model(
         return _load_adapter(checkpoint, base=base, device=device, dtype=dtype)
     chosen = dtype or ("float32" if device == "cpu" else "auto")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint.path,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             dtype=chosen,
+            output_loading_info=True,
         )
-        return model.to(device)
     except Exception as error:
         raise _refusal(checkpoint, error) from error
+    # transformers fills what is missing with random numbers and only warns.
+    if missing := sorted(report["missing_keys"]):
+        raise TargetRefusedError(
+            f"target {str(checkpoint.path)!r} lacks {len(missing)} of its weights ({', '.join(missing[:3])})"
+        )
+    if device == "cpu" and model.config.get_text_config().hidden_size <= _EAGER_WIDTH:
+        model.set_attn_implementation("eager")
+    return model.to(device)
 
 
 def _load_adapter(
@@ -82,7 +94,10 @@ def _load_adapter(
         raise TargetRefusedError(f"base {str(root.path)!r} of adapter {str(checkpoint.path)!r} is an adapter")
     model = _load_model(root, base=None, device=device, dtype=dtype)
     try:
-        return PeftModel.from_pretrained(model, str(checkpoint.path), use_safetensors=True).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(checkpoint.path), use_safetensors=True)
+        return adapted.merge_and_unload()
     except Exception as error:
         raise _refusal(checkpoint, error) from error
 

@@ -110,9 +110,7 @@ class Target:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""
-        return str(
-            self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def render(self, messages: Sequence[Mapping[str, str]], *, prefill: str | None = None) -> list[int]:
         """Token ids of a conversation in the target's chat template, ready for the assistant's turn.
@@ -137,9 +135,7 @@ class Target:
             )
         except (TemplateError, ValueError) as error:
             roles = ", ".join(turn["role"] for turn in turns)
-            raise ToolError(
-                f"the target's chat template refuses these messages ({roles}): {error}"
-            ) from error
+            raise ToolError(f"the target's chat template refuses these messages ({roles}): {error}") from error
         return [int(token) for token in ids]
 
     def generate(

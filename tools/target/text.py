@@ -33,9 +33,7 @@ def quote(text: str, *, special_tokens: Collection[str] = (), limit: int | None 
     for token in special_tokens:
         if token.strip():
             marked.update(match.start() for match in re.finditer(re.escape(token), kept))
-    body = "".join(
-        _escape(character) if at in marked else _show(character) for at, character in enumerate(kept)
-    )
+    body = "".join(_escape(character) if at in marked else _show(character) for at, character in enumerate(kept))
     cut = len(text) - len(kept)
     return f'"{body}"' + (f" (+{cut} characters)" if cut else "")
 
