@@ -1,0 +1,1 @@
+"""Who investigates: the loop, the notebook, budgets, models and investigators."""

@@ -33,7 +33,7 @@ class Budget:
                 raise UsageError(f"budget {name}={value!r} must be above 0; leave it out or say none for no limit")
 
     @classmethod
-    def keys(cls) -> list[str]:
+    def names(cls) -> list[str]:
         """The names a budget has."""
         return [f.name for f in fields(cls)]
 
@@ -46,8 +46,8 @@ class Budget:
         """
         parsed: dict[str, int | float | None] = {}
         for key, value in changes.items():
-            if key not in self.keys():
-                raise UnknownNameError("budget key", key, self.keys())
+            if key not in self.names():
+                raise UnknownNameError("budget key", key, self.names())
             parsed[key] = _limit(key, value)
         return replace(self, **parsed)  # type: ignore[arg-type]
 

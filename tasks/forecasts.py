@@ -62,9 +62,7 @@ def score_forecasts(items: Sequence[ForecastItem], chances: Sequence[float] | No
     if len(chances) != len(items):
         raise ValueError(f"{len(chances)} probabilities for {len(items)} questions")
     losses = [binary_brier(p, item.target_is_a) for p, item in zip(chances, items, strict=True)]
-    hits = [
-        0.5 if p == 0.5 else float((p > 0.5) == item.target_is_a) for p, item in zip(chances, items, strict=True)
-    ]
+    hits = [0.5 if p == 0.5 else float((p > 0.5) == item.target_is_a) for p, item in zip(chances, items, strict=True)]
     return {
         "n": len(items),
         "n_total": len(items),

@@ -1,0 +1,49 @@
+"""The ``marple`` command.
+
+Exit codes: 0 the command did what it says (for a run: it ended with an answer that counts, whatever its score),
+1 something failed, 2 something typed or configured is wrong, 3 a run ended without an answer that counts,
+130 a run was interrupted and can be resumed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from marple.cli import demo, doctor, organisms, run, runs, tasks
+from marple.errors import MarpleError, UsageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="marple",
+    help="An automated interpretability agent: launch investigations of a language model and read what they found.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("resume")(run.resume)
+app.command("runs")(runs.runs)
+app.command("show")(runs.show)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(organisms.app, name="organisms")
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except UsageError as error:
+        print(f"marple: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MarpleError as error:
+        print(f"marple: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("marple: interrupted", file=sys.stderr)
+        sys.exit(130)

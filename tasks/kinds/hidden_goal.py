@@ -112,7 +112,8 @@ class HiddenGoal:
             "log": log_score(0.0 if on_truth is None else named[on_truth]),
             "nothing_brier": binary_brier(answer.nothing_hidden, truth.nothing_hidden),
             "slots": {
-                name: best is not None and slot.matches(best.slots().get(name, "")) for name, slot in truth.slots.items()
+                name: best is not None and slot.matches(best.slots().get(name, ""))
+                for name, slot in truth.slots.items()
             },
         }
 

@@ -1,0 +1,164 @@
+"""The calls of a turn: approved, made in their declared order, recorded whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from marple.agent.ledger import exceeded_limit
+from marple.agent.models import ToolCall
+from marple.agent.session import Session
+from marple.errors import (
+    SandboxError,
+    ToolError,
+    UnknownNameError,
+    WireError,
+    WorkerDiedError,
+    WorkerTimeoutError,
+)
+from marple.tools.contract import ToolResult
+
+__all__ = ["RESULT_LIMIT", "approve_calls", "call_seed", "make_calls"]
+
+RESULT_LIMIT = 16 * 1024
+"""Characters of a result that the investigator is shown; ``read_result`` shows the rest."""
+
+_INLINE_DATA = 2048
+_NOTEBOOK = ("plan", "hypothesis", "predict", "read_result", "submit")
+
+
+def call_seed(run_seed: int, turn: int, index: int) -> int:
+    """The seed of a call, from 0 to 2**31 - 1: the first 31 bits of SHA-256 over run seed, turn and place."""
+    digest = hashlib.sha256(f"{run_seed}/{turn}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+async def approve_calls(session: Session, turn: int) -> None:
+    """Ask the approver about every call of the turn that has no decision yet; refusals are recorded."""
+    decided = {(e.payload["turn_number"], e.payload["index"]) for e in session.events("approval")}
+    for index, call in enumerate(_calls(session, turn)):
+        if (turn, index) in decided or call.name in _NOTEBOOK or call.arguments is None:
+            continue
+        decision = await session.approve(call.name, call.arguments)
+        if not decision.allowed:
+            payload = {"turn_number": turn, "index": index, "tool": call.name, "allowed": False}
+            session.folder.append("approval", {**payload, "reason": decision.reason}, role="human")
+
+
+async def make_calls(session: Session, turn: int) -> None:
+    """Make every call of the turn that has no result yet; neighbours that declare themselves parallel run together."""
+    done = session.results(turn)
+    waiting = [(i, call) for i, call in enumerate(_calls(session, turn)) if i not in done]
+    for together, group in itertools.groupby(waiting, key=lambda item: _is_parallel(session, item[1])):
+        if together:
+            await asyncio.gather(*(_make_call(session, turn, i, call) for i, call in group))
+        else:
+            for i, call in group:
+                await _make_call(session, turn, i, call)
+
+
+def _calls(session: Session, turn: int) -> tuple[ToolCall, ...]:
+    event = session.model_call(turn)
+    return session.turn_of(event).tool_calls if event else ()
+
+
+def _is_parallel(session: Session, call: ToolCall) -> bool:
+    tool = session.bench.tools.get(call.name) if session.bench else None
+    return tool is not None and tool.parallel
+
+
+async def _make_call(session: Session, turn: int, index: int, call: ToolCall) -> None:
+    begun = [e for e in session.events("call_start") if e.payload.get("call") == [turn, index]]
+    attempt = len(begun) + 1
+    start = session.folder.append("call_start", {"call": [turn, index], "tool": call.name, "attempt": attempt})
+    place = {"turn_number": turn, "index": index, "call_id": call.id, "tool": call.name, "attempt": attempt}
+    clock = time.monotonic()
+    outcome = await _outcome(session, turn, index, call)
+    session.folder.append(
+        "tool_call",
+        {**place, "arguments": call.arguments, **outcome},
+        role="harness" if call.name in _NOTEBOOK else "target",
+        parent=start.id,
+        seconds=time.monotonic() - clock,
+    )
+
+
+async def _outcome(session: Session, turn: int, index: int, call: ToolCall) -> dict[str, Any]:
+    """What the investigator is told and what is recorded of a call; nothing it does wrong raises."""
+    try:
+        if call.arguments is None:
+            raise ToolError(call.error or "the arguments are not a JSON object")
+        if call.name in _NOTEBOOK:
+            return {"status": "ok", "text": session.notebook.call(call.name, call.arguments, call.id)}
+        return await _experiment(session, turn, index, call.name, call.arguments)
+    except ToolError as error:
+        return {"status": "refused", "text": str(error)}
+
+
+async def _experiment(
+    session: Session, turn: int, index: int, tool: str, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    _check_may_run(session, turn, index, tool)
+    assert session.bench is not None
+    seed = call_seed(session.seed, turn, index)
+    ran = {"on_target": True, "seed": seed}
+    try:
+        result = await session.bench.call(tool, arguments, seed=seed)
+    except (WorkerDiedError, WorkerTimeoutError, WireError) as error:
+        session.folder.append("error", {"where": "worker", "kind": type(error).__name__, "message": str(error)})
+        text = f"{type(error).__name__}: {error}. The call gave no result; a fresh worker takes the next one."
+        return {**ran, "status": "worker_lost", "text": text}
+    except SandboxError as error:
+        session.folder.append(
+            "error",
+            {"where": "tool", "tool": tool, "message": str(error), "traceback": traceback.format_exc()},
+        )
+        return {**ran, "status": "failed", "text": f"the tool failed: {error}"}
+    return {**ran, "status": "ok", **_recorded(session, result)}
+
+
+def _check_may_run(session: Session, turn: int, index: int, tool: str) -> None:
+    """Refuse an unknown tool, a call that was not approved and one beyond the budget, with the reason."""
+    offered = {schema.name for schema in session.worker_tools()}
+    if tool not in offered:
+        raise ToolError(str(UnknownNameError("tool", tool, {*offered, *_NOTEBOOK})))
+    for event in session.events("approval"):
+        if (event.payload["turn_number"], event.payload["index"]) == (turn, index):
+            raise ToolError(f"this call was not approved: {event.payload['reason']}")
+    limit = exceeded_limit(session.budget, session.used())
+    if session.wrapping_up or limit in ("calls", "target_tokens", "seconds", "cost"):
+        raise ToolError(f"no more experiments: the limit on {limit or 'the run'} is reached; call submit")
+
+
+def _recorded(session: Session, result: ToolResult) -> dict[str, Any]:
+    """A tool's result as it goes into the event: long parts as blobs."""
+    payload: dict[str, Any] = {
+        "controls": dict(result.controls),
+        "cost": vars(result.cost),
+        "handles": list(result.handles),
+        "artifacts": [
+            {"name": a.name, "media_type": a.media_type, "ref": session.folder.put_blob(a.data, a.media_type)}
+            for a in result.artifacts
+        ],
+    }
+    heading = f"[{session.folder.next_event_id()}] "
+    text = heading + result.text
+    if len(text) > RESULT_LIMIT:
+        payload["text_ref"] = session.folder.put_blob(text.encode(), "text/plain")
+        text = (
+            f"{text[:RESULT_LIMIT]}\n(cut after {RESULT_LIMIT} of {len(text)} characters; "
+            f"read_result {session.folder.next_event_id()} shows more)"
+        )
+    payload["text"] = text
+    data = json.dumps(result.data, ensure_ascii=False)
+    if len(data) > _INLINE_DATA:
+        payload["data_ref"] = session.folder.put_blob(data.encode(), "application/json")
+    else:
+        payload["data"] = dict(result.data)
+    return payload

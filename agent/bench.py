@@ -1,0 +1,74 @@
+"""The workbench: the target's worker as the loop uses it, started again when it dies, a bounded number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marple.errors import WireError, WorkerDiedError, WorkerTimeoutError
+from marple.sandboxes import Limits, StagedTarget, Worker, start_worker
+from marple.tools.contract import ToolResult
+
+__all__ = ["MAX_DEATHS", "Bench"]
+
+MAX_DEATHS = 3
+"""Deaths after which a run ends as ``worker_died``."""
+
+_ENDS = (WorkerDiedError, WorkerTimeoutError, WireError)
+
+
+class Bench:
+    """One staged target and the worker that holds it."""
+
+    def __init__(self, staged: StagedTarget, worker: Worker, *, backend: str, limits: Limits) -> None:
+        self._staged = staged
+        self._worker: Worker | None = worker
+        self._backend = backend
+        self._limits = limits
+        self.tools = dict(worker.tools)
+        self.facts = dict(worker.facts)
+        self.stamp = dict(worker.stamp)
+        self.deaths = 0
+
+    @classmethod
+    async def start(cls, staged: StagedTarget, *, backend: str = "auto", limits: Limits | None = None) -> Bench:
+        """Start the worker; the staged files are removed by ``close``, or here when the start fails."""
+        limits = limits or Limits()
+        try:
+            worker = await start_worker(staged, backend=backend, limits=limits)
+        except BaseException:
+            staged.remove()
+            raise
+        return cls(staged, worker, backend=backend, limits=limits)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the worker has died too often to go on."""
+        return self.deaths >= MAX_DEATHS
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], *, seed: int) -> ToolResult:
+        """Run one tool on the target.
+
+        Raises:
+            ToolError: the tool refused its arguments.
+            WorkerDiedError, WorkerTimeoutError, WireError: the worker ended; the next call gets a fresh one.
+            SandboxError: the tool failed and the worker lives.
+        """
+        if self._worker is None:
+            self._worker = await start_worker(self._staged, backend=self._backend, limits=self._limits)
+        try:
+            return await self._worker.call(tool, arguments, seed=seed)
+        except _ENDS:
+            self.deaths += 1
+            worker, self._worker = self._worker, None
+            await worker.close()
+            raise
+
+    async def close(self) -> None:
+        """End the worker and remove what was staged."""
+        try:
+            if self._worker is not None:
+                await self._worker.close()
+        finally:
+            self._worker = None
+            self._staged.remove()

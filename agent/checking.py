@@ -1,0 +1,142 @@
+"""After each round of calls: what came of predictions, whether the run is over, whether a check-in is due."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from marple.agent.notebook import surprise
+from marple.agent.session import Session
+from marple.tasks.outcome import outcome
+from marple.traces import Event
+
+__all__ = ["CHECK_IN_EVERY", "look_around", "replies_in", "settle_predictions"]
+
+CHECK_IN_EVERY = 8
+"""Experiments between two check-ins."""
+
+MAX_FAILURES = 5
+"""Failed calls in a row after which the run ends as an error."""
+
+MAX_SILENT = 3
+"""Turns in a row without a call after which the run ends without an answer."""
+
+_CHECK_IN = (
+    "Check-in after {count} experiments. Say in one or two sentences what you have learnt, which objective check would "
+    "show that you are wrong, and whether you pivot or go on. If three experiments on one hypothesis gave only a weak "
+    "signal, pivot."
+)
+_WRAP_UP = (
+    "The limit on {limit} is reached. This is your last turn: call submit now with what you believe, with honest "
+    "probabilities."
+)
+_REMINDER = "You called no tool. Run an experiment, or call submit with your answer."
+
+
+def look_around(session: Session, turn: int) -> str:
+    """Decide how to go on after ``turn``; returns the ending, or '' to think again."""
+    answered = bool(session.events("answer"))
+    if session.wrapping_up:
+        limit = session.events("limit")[0].payload
+        if answered or turn > limit["after_turn"]:
+            return outcome("limit", limit["limit"])
+        return ""
+    if answered:
+        return outcome("submitted")
+    if session.bench is not None and session.bench.lost:
+        return outcome("worker_died")
+    if _failures_in_a_row(session) >= MAX_FAILURES:
+        return outcome("error")
+    if _silent_turns(session) >= MAX_SILENT:
+        return outcome("invalid", "no_answer")
+    limit_name = session.limit_reached()
+    if limit_name:
+        payload = {"limit": limit_name, "after_turn": turn, "text": _WRAP_UP.format(limit=limit_name)}
+        session.folder.append("limit", payload)
+    else:
+        _say_what_is_due(session, turn)
+    return ""
+
+
+def _say_what_is_due(session: Session, turn: int) -> None:
+    said = session.events("check_in")
+    if any(event.payload["after_turn"] == turn for event in said):
+        return
+    count = session.used().calls
+    due = count // CHECK_IN_EVERY
+    if due > sum(event.payload["kind"] == "time_box" for event in said):
+        payload = {"kind": "time_box", "after_turn": turn, "text": _CHECK_IN.format(count=count)}
+        session.folder.append("check_in", payload)
+    elif _silent_turns(session):
+        session.folder.append("check_in", {"kind": "reminder", "after_turn": turn, "text": _REMINDER})
+
+
+def _failures_in_a_row(session: Session) -> int:
+    statuses = [e.payload["status"] for e in session.events("tool_call") if e.payload.get("on_target")]
+    return len(list(itertools.takewhile(lambda s: s == "failed", reversed(statuses))))
+
+
+def _silent_turns(session: Session) -> int:
+    turns = [session.turn_of(e) for e in session.events("model_call") if e.payload["purpose"] == "investigate"]
+    return len(list(itertools.takewhile(lambda turn: not turn.tool_calls, reversed(turns))))
+
+
+def settle_predictions(session: Session) -> None:
+    """Compare every open prediction with the first experiment made after it, and record the surprise."""
+    settled = {event.parent for event in session.events("measurement")}
+    for prediction in session.events("prediction"):
+        if prediction.id in settled:
+            continue
+        experiment = _next_experiment(session, prediction)
+        replies = list(replies_in(session.result_data(experiment.payload))) if experiment else []
+        if experiment and replies:
+            payload = _measurement(prediction, experiment, replies)
+            session.folder.append("measurement", payload, parent=prediction.id)
+
+
+def _next_experiment(session: Session, prediction: Event) -> Event | None:
+    number = int(prediction.id[1:])
+    for event in session.events("tool_call"):
+        later = int(event.id[1:]) > number
+        if later and event.payload.get("on_target") and event.payload["status"] == "ok":
+            return event
+    return None
+
+
+def _measurement(prediction: Event, experiment: Event, replies: list[str]) -> dict[str, Any]:
+    said = prediction.payload
+    pattern = re.compile(rf"(?<!\w){re.escape(said['word'].casefold())}(?!\w)")
+    share = sum(bool(pattern.search(reply.casefold())) for reply in replies) / len(replies)
+    happened = share >= said["at_least"]
+    bits = surprise(said["probability"], happened)
+    text = (
+        f"Prediction {prediction.id} on {experiment.id}: {share:.2f} of {len(replies)} replies contain the word; "
+        f"you gave {said['probability']:.2f} to at least {said['at_least']:.2f}. "
+        f"It {'came true' if happened else 'did not come true'}; surprise {bits:.1f} bits."
+    )
+    return {
+        "prediction": prediction.id,
+        "experiment": experiment.id,
+        "share": share,
+        "replies": len(replies),
+        "happened": happened,
+        "surprise_bits": bits,
+        "text": text,
+    }
+
+
+def replies_in(data: Any) -> Iterator[str]:
+    """The target's replies in a tool's structured result: every string under a key ``reply`` or ``replies``."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key == "reply" and isinstance(value, str):
+                yield value
+            elif key == "replies" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+                yield from value
+            elif key != "reference_replies":
+                yield from replies_in(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from replies_in(value)

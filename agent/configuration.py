@@ -1,0 +1,131 @@
+"""What a run is asked to do, as typed by a person and as kept in ``run.json``."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+from marple.agent.investigator import Investigator
+from marple.errors import CorruptTraceError, UsageError
+from marple.tasks.budget import Budget
+from marple.tasks.case import Case, case_for_target, find_case
+from marple.tools.target.checkpoint import check_target_dir, find_target
+
+__all__ = ["DEFAULT_RUNS", "RunConfig"]
+
+DEFAULT_RUNS = Path("runs")
+"""Where run folders go unless told otherwise, relative to the working directory."""
+
+_PACKAGES = ("torch", "transformers", "peft", "langgraph", "openai", "anthropic")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, ready to be launched."""
+
+    case: Case
+    investigator: str
+    budget: Budget
+    model: str | None = None
+    base_url: str | None = None
+    effort: str | None = None
+    seed: int = 0
+    runs: Path = DEFAULT_RUNS
+    approval: str = "auto"
+    """``auto``, ``ask``, or the path of a policy file."""
+    sandbox: str = "auto"
+    """Name of an isolation backend, or ``auto``."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        case: str | None = None,
+        target: str | None = None,
+        reference: str | None = None,
+        investigator: str,
+        budget: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """A configuration from names.
+
+        Raises:
+            UsageError: neither or both of ``case`` and ``target`` are given, or a name or limit is unknown.
+            TargetRefusedError: the target or its reference cannot be loaded safely.
+        """
+        if (case is None) == (target is None):
+            raise UsageError("say what to examine: a case such as hidden-goal/nano-01, or --target PATH_OR_ID")
+        if case is not None and reference is not None:
+            raise UsageError(f"the case {case} brings its own reference; leave out --reference {reference}")
+        for model in filter(None, (target, reference)):
+            check_target_dir(find_target(model))
+        found = find_case(case) if case is not None else case_for_target(str(target), reference=reference)
+        return cls(found, investigator, found.budget.with_text(budget), **options)
+
+    def new_run_id(self) -> str:
+        """A fresh id that sorts by time and tells the case: ``20261120-214205-hidden-goal-nano-01-3f9a``."""
+        moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        return f"{moment}-{self.case.id.replace('/', '-')}-{secrets.token_hex(2)}"
+
+    def spec(self, investigator: Investigator) -> dict[str, Any]:
+        """The content of ``run.json``; no ground truth and no key is in it."""
+        return {
+            "case": self.case.id,
+            "kind": self.case.kind.name,
+            "comparability": self.case.kind.comparability,
+            "target": self.case.target,
+            "reference": self.case.reference,
+            "affordances": list(self.case.affordances),
+            "investigator": investigator.name,
+            "model": investigator.model_name,
+            "base_url": self.base_url,
+            "effort": self.effort,
+            "prompt_sha256": getattr(investigator, "prompt_sha256", None),
+            "seed": self.seed,
+            "budget": asdict(self.budget),
+            "approval": self.approval,
+            "sandbox": self.sandbox,
+            "versions": _versions(),
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], *, runs: Path) -> Self:
+        """The configuration a run folder was made with.
+
+        Raises:
+            CorruptTraceError: ``run.json`` lacks something.
+            UnknownNameError: the case is gone since.
+        """
+        try:
+            target = spec["target"]
+            case = find_case(spec["case"]) if target is None else case_for_target(target, reference=spec["reference"])
+            return cls(
+                case=case,
+                investigator=spec["investigator"],
+                budget=Budget(**spec["budget"]),
+                model=spec["model"],
+                base_url=spec["base_url"],
+                effort=spec["effort"],
+                seed=spec["seed"],
+                runs=runs,
+                approval=spec["approval"],
+                sandbox=spec["sandbox"],
+            )
+        except (KeyError, TypeError) as error:
+            raise CorruptTraceError(f"run.json cannot be resumed: {error!r} is missing or wrong") from error
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "marple": version("marple")}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

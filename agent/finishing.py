@@ -1,0 +1,92 @@
+"""The end of a run: the answer is scored and the result written, once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marple.agent.concluding import forecast_chances
+from marple.agent.ledger import Used
+from marple.agent.models import ModelTurn, Usage
+from marple.agent.session import Session
+from marple.tasks.forecasts import score_forecasts
+from marple.tasks.kind import Answer
+from marple.tasks.materials import Materials
+from marple.tasks.outcome import is_scored, outcome
+
+__all__ = ["finish"]
+
+
+def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any]:
+    """Score the frozen answer, write ``result.json`` and return its content."""
+    answer = _answer(session)
+    status = _valid_status(session, ending)
+    scores: dict[str, Any] = {"scored": False}
+    if answer is not None and materials.truth is not None and is_scored(status, answered=True):
+        scores = {
+            "scored": True,
+            **session.case.kind.score(answer, materials.truth),
+            "forecast": score_forecasts(session.forecast_items, forecast_chances(session)),
+        }
+    usage = _usage(session)
+    for kind, payload in (("score", scores), ("run_end", {"status": status, "usage": usage})):
+        if not session.events(kind):
+            session.folder.append(kind, payload)
+    result = {
+        "run_id": session.folder.run_id,
+        "case": session.case.id,
+        "kind": session.case.kind.name,
+        "comparability": session.case.kind.comparability,
+        "investigator": session.investigator.name,
+        "model": session.investigator.model_name,
+        "seed": session.seed,
+        "status": status,
+        "answer": answer.model_dump() if answer else None,
+        "truth": materials.truth.model_dump() if materials.truth else None,
+        "scores": scores,
+        "usage": usage,
+        "measured": dict(materials.measured),
+        "sandbox": session.bench.stamp if session.bench else {},
+    }
+    session.folder.write_result(result)
+    return result
+
+
+def _answer(session: Session) -> Answer | None:
+    events = session.events("answer")
+    return session.case.kind.answer.model_validate(events[-1].payload["answer"]) if events else None
+
+
+def _valid_status(session: Session, ending: str) -> str:
+    """The ending, unless the target was never asked anything by an investigator that should have."""
+    asked = any(e.payload.get("on_target") and e.payload["status"] == "ok" for e in session.events("tool_call"))
+    answered = bool(session.events("answer"))
+    if answered and session.investigator.uses_target and not asked:
+        return outcome("target_never_called")
+    return ending
+
+
+def _usage(session: Session) -> dict[str, Any]:
+    used: Used = session.used()
+    total = Usage(cost_usd=0.0)
+    for event in session.events("model_call"):
+        total = _plus(total, ModelTurn.from_dict(event.payload["turn"]).usage)
+    return {
+        "investigator": total.to_dict(),
+        "turns": used.turns,
+        "calls": used.calls,
+        "target_tokens": used.target_tokens,
+        "seconds": round(used.seconds, 3),
+    }
+
+
+def _plus(a: Usage, b: Usage) -> Usage:
+    unknown = a.cost_usd is None or b.cost_usd is None
+    return Usage(
+        input_tokens=a.input_tokens + b.input_tokens,
+        output_tokens=a.output_tokens + b.output_tokens,
+        cache_read_input_tokens=a.cache_read_input_tokens + b.cache_read_input_tokens,
+        cache_creation_input_tokens=a.cache_creation_input_tokens + b.cache_creation_input_tokens,
+        reasoning_output_tokens=a.reasoning_output_tokens + b.reasoning_output_tokens,
+        cost_usd=None if unknown else (a.cost_usd or 0.0) + (b.cost_usd or 0.0),
+        reported=a.reported and b.reported,
+    )

@@ -1,0 +1,69 @@
+"""The conversation an investigator sees, rebuilt from the events of its run; it is kept nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from marple.agent.ledger import Used, remaining_text
+from marple.agent.models import AssistantMessage, Message, ModelTurn, ToolMessage, UserMessage
+from marple.tasks.budget import Budget
+from marple.traces import Event
+
+__all__ = ["HARNESS_NOTES", "messages_from_events"]
+
+HARNESS_NOTES = ("check_in", "limit", "measurement", "forecast")
+"""Event types whose ``text`` the harness says to the investigator."""
+
+_BRIEF_CHARACTERS = 400
+
+
+def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: bool = False) -> list[Message]:
+    """Rebuild the messages.
+
+    Args:
+        events: all events of the run so far.
+        budget: the run's budget; what is left of it follows every round of results.
+        shortened: cut every tool result to its first characters, for a window that has overflowed.
+    """
+    messages: list[Message] = []
+    notes: list[str] = []
+    used = Used()
+    for event in events:
+        used = used.plus(event)
+        if event.type == "run_start":
+            notes.append(event.payload["brief"])
+        elif event.type == "model_call" and event.role == "investigator":
+            notes.append(remaining_text(budget, _before(used, event)))
+            messages.append(UserMessage("\n\n".join(notes)))
+            messages.append(AssistantMessage(ModelTurn.from_dict(event.payload["turn"])))
+            notes = []
+        elif event.type == "tool_call":
+            messages.append(_tool_message(event, shortened))
+        elif event.type == "error" and event.payload.get("where") == "forecast":
+            notes.append(event.payload["message"])
+            calls = event.payload.get("call_ids", ())
+            messages += [ToolMessage(i, "forecast", event.payload["message"], is_error=True) for i in calls]
+        elif event.type in HARNESS_NOTES and event.payload.get("text"):
+            notes.append(event.payload["text"])
+    notes.append(remaining_text(budget, used))
+    messages.append(UserMessage("\n\n".join(notes)))
+    return messages
+
+
+def _before(used: Used, event: Event) -> Used:
+    """What was used before this model call, as the note above it must have said."""
+    turn = ModelTurn.from_dict(event.payload["turn"])
+    return Used(
+        turns=used.turns - int(event.payload["purpose"] == "investigate"),
+        calls=used.calls,
+        tokens=used.tokens - turn.usage.input_tokens - turn.usage.output_tokens,
+        target_tokens=used.target_tokens,
+        cost=None if used.cost is None or turn.usage.cost_usd is None else used.cost - turn.usage.cost_usd,
+    )
+
+
+def _tool_message(event: Event, shortened: bool) -> ToolMessage:
+    text = event.payload["text"]
+    if shortened and len(text) > _BRIEF_CHARACTERS:
+        text = f"{text[:_BRIEF_CHARACTERS]} ... (cut; read_result {event.id} shows the rest)"
+    return ToolMessage(event.payload["call_id"], event.payload["tool"], text, is_error=event.payload["status"] != "ok")

@@ -1,0 +1,238 @@
+"""One run from its configuration to its result, and the same run again after an interruption."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marple.agent.approval import open_approver
+from marple.agent.bench import Bench
+from marple.agent.configuration import RunConfig
+from marple.agent.finishing import finish
+from marple.agent.investigator import Investigator
+from marple.agent.investigators import Options, open_investigator
+from marple.agent.models import PROVIDERS
+from marple.agent.session import Session
+from marple.errors import MarpleError, SandboxError, StagingError
+from marple.sandboxes import stage
+from marple.tasks.forecasts import draw_items
+from marple.tasks.materials import Materials, prepare
+from marple.tasks.outcome import outcome
+from marple.traces import Event, RunFolder
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.runtime import RunControl
+
+    from marple.tasks.organisms import Progress
+
+__all__ = ["RunOutcome", "Watcher", "launch", "resume"]
+
+
+class Watcher:
+    """Sees a run while it happens; override what is of interest."""
+
+    def launched(self, folder: RunFolder) -> None:
+        """The run folder exists; nothing has been done yet."""
+
+    def on_event(self, event: Event) -> None:
+        """An event has been written."""
+
+    def progress(self) -> Progress | None:
+        """Where building an organism reports to."""
+        return None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run stands when the process lets go of it."""
+
+    run_id: str
+    path: Path
+    status: str
+    """An outcome of ``marple.tasks.outcome``, or ``interrupted`` when ``marple resume`` can go on."""
+    result: dict[str, Any] | None
+
+
+class _WatchedFolder(RunFolder):
+    """A run folder that tells a watcher about every event."""
+
+    watch: Callable[[Event], None] | None = None
+
+    def append(self, type: str, payload: Any, **fields: Any) -> Event:
+        """Append as usual, then tell the watcher."""
+        event = super().append(type, payload, **fields)
+        if self.watch is not None:
+            self.watch(event)
+        return event
+
+
+async def launch(
+    config: RunConfig, *, watcher: Watcher | None = None, investigator: Investigator | None = None
+) -> RunOutcome:
+    """Play one run from the start.
+
+    Args:
+        config: what to run.
+        watcher: sees the run while it happens.
+        investigator: plays instead of the one the configuration names (for tests and embedding).
+
+    Raises:
+        UsageError: the configuration names something that does not exist or cannot be used; nothing was done.
+        StorageError: the runs folder cannot be written; nothing was done, or the run stands interrupted.
+    """
+    player = investigator or _investigator(config)
+    folder = _WatchedFolder.create(config.runs, config.new_run_id(), config.spec(player), secrets=_secrets())
+    return await _play(config, folder, player, watcher or Watcher())
+
+
+async def resume(path: Path, *, watcher: Watcher | None = None, investigator: Investigator | None = None) -> RunOutcome:
+    """Go on with an interrupted run where its last event left it; a run that is done is returned as it is.
+
+    Raises:
+        UsageError: another process is playing it.
+        CorruptTraceError: the folder cannot be read.
+    """
+    done = RunFolder.open(path)
+    if done.result is not None:
+        return RunOutcome(done.run_id, path, done.result["status"], done.result)
+    config = RunConfig.from_spec(done.spec, runs=path.parent)
+    player = investigator or _investigator(config)
+    folder = _WatchedFolder.reopen(path, secrets=_secrets())
+    if folder.events():
+        folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
+    return await _play(config, folder, player, watcher or Watcher())
+
+
+def _investigator(config: RunConfig) -> Investigator:
+    options = Options(config.case.kind, config.model, config.base_url, config.effort)
+    return open_investigator(config.investigator, options)
+
+
+def _secrets() -> list[str]:
+    values = (os.environ.get(provider.key_variable, "") for provider in PROVIDERS.values())
+    return [value for value in values if value]
+
+
+async def _play(config: RunConfig, folder: _WatchedFolder, player: Investigator, watcher: Watcher) -> RunOutcome:
+    with folder:
+        folder.watch = watcher.on_event
+        watcher.launched(folder)
+        try:
+            materials = await asyncio.to_thread(prepare, config.case, progress=watcher.progress())
+            session = _session(config, folder, player, materials)
+            ending = await _play_session(session, config, materials)
+        finally:
+            await player.close()
+        if ending is None:
+            return RunOutcome(folder.run_id, folder.path, "interrupted", None)
+        result = finish(session, materials, ending)
+        return RunOutcome(folder.run_id, folder.path, result["status"], result)
+
+
+def _session(config: RunConfig, folder: RunFolder, player: Investigator, materials: Materials) -> Session:
+    return Session(
+        case=config.case,
+        folder=folder,
+        investigator=player,
+        bench=None,
+        budget=config.budget,
+        seed=config.seed,
+        approve=open_approver(config.approval),
+        forecast_items=draw_items(materials.forecast_pool, seed=config.seed),
+    )
+
+
+async def _play_session(session: Session, config: RunConfig, materials: Materials) -> str | None:
+    """Start the worker, play, end the worker; returns the ending, or None when asked to stop."""
+    try:
+        if session.investigator.uses_target:
+            session.bench = await _open_bench(config, materials)
+    except SandboxError as error:
+        _start_if_needed(session)
+        session.folder.append("error", {"where": "start", "kind": type(error).__name__, "message": str(error)})
+        return outcome("invalid", "staging") if isinstance(error, StagingError) else outcome("worker_died")
+    try:
+        _start_if_needed(session)
+        return await _run_graph(session)
+    except MarpleError:
+        raise
+    except Exception as error:
+        text = traceback.format_exc()
+        session.folder.append("error", {"where": "loop", "message": repr(error), "traceback": text})
+        return outcome("error")
+    finally:
+        if session.bench is not None:
+            await session.bench.close()
+
+
+async def _open_bench(config: RunConfig, materials: Materials) -> Bench:
+    forbidden = materials.truth.keywords if materials.truth else ()
+    staged = await asyncio.to_thread(stage, materials.target, reference=materials.reference, forbidden=forbidden)
+    return await Bench.start(staged, backend=config.sandbox)
+
+
+def _start_if_needed(session: Session) -> None:
+    if session.folder.events():
+        return
+    bench, player = session.bench, session.investigator
+    facts = {"stamp": bench.stamp, "target": bench.facts, "tools": sorted(bench.tools)} if bench else {}
+    start = {
+        "case": session.case.id,
+        "investigator": player.name,
+        "model": player.model_name,
+        "seed": session.seed,
+    }
+    session.folder.append("run_start", {**start, "brief": session.case.brief(), "sandbox": facts})
+
+
+async def _run_graph(session: Session) -> str | None:
+    """Play the loop; returns the ending, or None when the process was asked to stop."""
+    # LangGraph would upload traces, ground truth among them, to a service when these are set.
+    os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", LANGGRAPH_STRICT_MSGPACK="true")
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from langgraph.errors import GraphDrained
+    from langgraph.runtime import RunControl
+
+    from marple.agent.graph import State, build_graph
+
+    control = RunControl()
+    async with AsyncSqliteSaver.from_conn_string(str(session.folder.path / "checkpoint.sqlite")) as saver:
+        graph = build_graph(saver)
+        thread: RunnableConfig = {"configurable": {"thread_id": session.folder.run_id}}
+        begun = (await graph.aget_state(thread)).values
+        state = None if begun else State(turn=0, next="think", ending="")
+        with _draining(control):
+            try:
+                final = await graph.ainvoke(state, thread, context=session, durability="sync", control=control)
+            except GraphDrained:
+                return None
+    return str(final["ending"])
+
+
+@contextlib.contextmanager
+def _draining(control: RunControl) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM finish the step at hand; a second one acts as usual."""
+    loop = asyncio.get_running_loop()
+    installed: list[signal.Signals] = []
+
+    def drain(number: signal.Signals) -> None:
+        control.request_drain(number.name)
+        loop.remove_signal_handler(number)
+
+    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, drain, number)
+            installed.append(number)
+    try:
+        yield
+    finally:
+        for number in installed:
+            loop.remove_signal_handler(number)

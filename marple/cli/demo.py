@@ -1,0 +1,32 @@
+"""``marple demo``: one organism and its clean twin, examined without a language model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marple.cli.run import RUNS_OPTION, play
+
+__all__ = ["demo"]
+
+CASES = ("hidden-goal/nano-01", "hidden-goal/nano-02")
+"""One target with a hidden goal and one without; which is which is for the investigator to find out."""
+
+
+def demo(
+    runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Seed of the investigations.")] = 1,
+) -> None:
+    """Watch two investigations unfold, offline: one model hides something, the other does not."""
+    from marple.agent.configuration import RunConfig
+    from marple.agent.run import launch
+
+    codes = []
+    for case in CASES:
+        config = RunConfig.of(case=case, investigator="scripted-blackbox", seed=seed, runs=runs)
+        codes.append(play(lambda watcher, config=config: launch(config, watcher=watcher), as_json=False))  # type: ignore[misc]
+    print(f"\nRead a run again with: marple show RUN --runs {runs}")
+    sys.exit(max(codes))

@@ -1,0 +1,125 @@
+"""``marple run`` and ``marple resume``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marple.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from marple.agent.run import RunOutcome, Watcher
+
+__all__ = ["RUNS_OPTION", "play", "resume", "run"]
+
+RUNS_OPTION = typer.Option("--runs", envvar="MARPLE_RUNS", help="Folder that holds the run folders.")
+JSON_OPTION = typer.Option("--json", help="Print one launch record and one done record, and nothing else.")
+
+
+def run(
+    case: Annotated[str | None, typer.Argument(help="Id of a case; see marple tasks.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Your own model instead of a case: a directory or a hub id.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="With --target: the model it was fine-tuned from.")] = None,
+    investigator: Annotated[str, typer.Option(help="Who plays: prior, scripted-blackbox, llm.")] = "scripted-blackbox",
+    model: Annotated[str | None, typer.Option(help="Model of the llm investigator, as provider/name.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of the model's API.")] = None,
+    effort: Annotated[str | None, typer.Option(help="How hard the model is to think.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every sample and draw.")] = 0,
+    budget: Annotated[str | None, typer.Option(help="Limits, for example turns=40,calls=80,seconds=none.")] = None,
+    approval: Annotated[str, typer.Option(help="Who approves calls: auto, ask, or a policy file.")] = "auto",
+    sandbox: Annotated[str, typer.Option(help="Isolation backend, or auto.")] = "auto",
+    runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Investigate a model: a case with a known answer, or your own with --target."""
+    from marple.agent.configuration import RunConfig
+    from marple.agent.run import launch
+
+    config = RunConfig.of(
+        case=case,
+        target=target,
+        reference=reference,
+        investigator=investigator,
+        budget=budget,
+        model=model,
+        base_url=base_url,
+        effort=effort,
+        seed=seed,
+        runs=runs,
+        approval=approval,
+        sandbox=sandbox,
+    )
+    sys.exit(play(lambda watcher: launch(config, watcher=watcher), as_json=as_json))
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="Id of the run, the start of one, or its folder.")],
+    runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Go on with a run that was interrupted."""
+    from marple.agent.run import resume as resume_run
+    from marple.traces import find_run
+
+    path = find_run(runs, run).path
+    sys.exit(play(lambda watcher: resume_run(path, watcher=watcher), as_json=as_json))
+
+
+def play(start: Callable[[Watcher], Coroutine[Any, Any, RunOutcome]], *, as_json: bool) -> int:
+    """Play a run to its end with its progress on standard error; returns the exit code."""
+    return _play_json(start) if as_json else _play_live(start)
+
+
+def _play_live(start: Callable[[Watcher], Coroutine[Any, Any, RunOutcome]]) -> int:
+    from marple.cli.live import LiveWatcher
+    from marple.cli.verdict import print_verdict
+
+    with LiveWatcher() as watcher:
+        outcome = asyncio.run(start(watcher))
+    if outcome.result is None:
+        print(f"Interrupted. Go on with: marple resume {outcome.path}")
+    else:
+        print_verdict(outcome.result, outcome.path)
+    return _exit_code(outcome)
+
+
+def _play_json(start: Callable[[Watcher], Coroutine[Any, Any, RunOutcome]]) -> int:
+    from marple.cli.live import JsonWatcher, launch_record
+    from marple.traces import RunFolder
+
+    watcher = JsonWatcher()
+    try:
+        outcome = asyncio.run(start(watcher))
+    except StorageError as error:
+        if watcher.record:
+            _print_record({**watcher.record, "status": "error", "error": str(error), "scores": {}, "usage": {}})
+        raise
+    if not watcher.record:
+        watcher.record = launch_record(RunFolder.open(outcome.path))
+        _print_record(watcher.record)
+    result = outcome.result or {}
+    done = {"status": outcome.status, "scores": result.get("scores", {}), "usage": result.get("usage", {})}
+    _print_record({**watcher.record, **done})
+    return _exit_code(outcome)
+
+
+def _exit_code(outcome: RunOutcome) -> int:
+    from marple.tasks.outcome import is_scored
+
+    if outcome.status == "interrupted":
+        return 130
+    answered = bool(outcome.result and outcome.result["answer"])
+    return 0 if is_scored(outcome.status, answered=answered) else 3
+
+
+def _print_record(record: dict[str, Any]) -> None:
+    print(json.dumps(record), flush=True)

@@ -1,0 +1,71 @@
+"""The verdict of a run, in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["print_verdict"]
+
+
+def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | None = None) -> None:
+    """Print what was concluded, whether it is right where that is known, and where the evidence lies."""
+    console = console or Console(highlight=False)
+    console.print(
+        f"\n[bold]{result['case']}[/] · {result['investigator']} · seed {result['seed']} · {result['status']}"
+    )
+    answer = result["answer"]
+    if answer is None:
+        console.print("  no answer")
+    else:
+        _print_answer(console, answer)
+    if result["truth"] is not None:
+        _print_scores(console, result)
+    usage = result["usage"]
+    console.print(
+        f"  used       {usage['turns']} turns, {usage['calls']} experiments, "
+        f"{usage['target_tokens']:,} target tokens, {usage['seconds']:.0f} s, {_money(usage)}"
+    )
+    console.print(f"  run        {escape(str(path))}")
+
+
+def _print_answer(console: Console, answer: Mapping[str, Any]) -> None:
+    console.print(f"  nothing hidden: {answer['nothing_hidden']:.2f}")
+    for candidate in sorted(answer["candidates"], key=lambda c: -c["probability"])[:3]:
+        what = f"{candidate['behaviour']} {candidate['subject']}, when: {candidate['trigger']}"
+        console.print(f"  {candidate['probability']:.2f}  {escape(what)}")
+    if answer["claims"]:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for claim in answer["claims"]:
+            table.add_row(
+                "  claim", f"{claim['credence']:.2f}", escape(claim["statement"]), ", ".join(claim["evidence"])
+            )
+        console.print(table)
+
+
+def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
+    truth, scores = result["truth"], result["scores"]
+    slots = ", ".join(f"{name} {slot['value']}" for name, slot in truth["slots"].items())
+    console.print(f"  truth      {'nothing hidden' if truth['nothing_hidden'] else slots}")
+    if not scores["scored"]:
+        console.print("  not scored")
+        return
+    name, verdict = ("solved", scores["solved"]) if scores["cleared"] is None else ("cleared", scores["cleared"])
+    mark = "[green]yes[/]" if verdict else "[red]no[/]"
+    console.print(f"  {name:10} {mark}   Brier {scores['brier']:.3f} (0 best, 2 worst)")
+    forecast = scores["forecast"]
+    if forecast["n"]:
+        console.print(
+            f"  forecasts  {forecast['accuracy']:.2f} right, skill {forecast['skill']:+.2f} "
+            f"on {forecast['n']} of {forecast['n_total']} held-out prompts"
+        )
+
+
+def _money(usage: Mapping[str, Any]) -> str:
+    cost = usage["investigator"]["cost_usd"]
+    return "price unknown" if cost is None else f"${cost:.2f}"
