@@ -46,9 +46,7 @@ class BlobStore:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise CorruptTraceError(
-                f"cannot read the blob {ref} in {self.folder}: {error.strerror}"
-            ) from error
+            raise CorruptTraceError(f"cannot read the blob {ref} in {self.folder}: {error.strerror}") from error
         if hashlib.sha256(data).hexdigest() != path.name:
             raise CorruptTraceError(f"the blob {ref} in {self.folder} has changed since it was written")
         return data

@@ -55,9 +55,7 @@ class RunFolder:
         self._turn = threading.Lock()
 
     @classmethod
-    def create(
-        cls, root: Path, run_id: str, spec: Mapping[str, Any], *, secrets: Collection[str] = ()
-    ) -> RunFolder:
+    def create(cls, root: Path, run_id: str, spec: Mapping[str, Any], *, secrets: Collection[str] = ()) -> RunFolder:
         """Make ``root/run_id`` with its ``run.json`` and take its lock.
 
         Args:
@@ -183,9 +181,7 @@ class RunFolder:
                 if type != "run_start":
                     raise ValueError(f"the first event must be 'run_start', not {type!r}")
                 payload = {"schema_version": SCHEMA_VERSION, **payload}
-            event = Event(
-                f"E{len(log.events) + 1}", time.time(), type, role, span, parent, seconds, dict(payload)
-            )
+            event = Event(f"E{len(log.events) + 1}", time.time(), type, role, span, parent, seconds, dict(payload))
             return log.append(self._scrubber.json(encode(event)))
 
     def put_blob(self, data: bytes, media_type: str) -> str:

@@ -36,9 +36,7 @@ def test_changed_bytes_are_noticed(run: RunFolder) -> None:
         run.get_blob(ref)
 
 
-@pytest.mark.parametrize(
-    "ref", ["", "sha256:", "sha256:../../run.json", "sha256:" + "A" * 64, "md5:" + "0" * 64]
-)
+@pytest.mark.parametrize("ref", ["", "sha256:", "sha256:../../run.json", "sha256:" + "A" * 64, "md5:" + "0" * 64])
 def test_only_a_digest_is_a_reference(run: RunFolder, ref: str) -> None:
     with pytest.raises(CorruptTraceError, match="not a blob reference"):
         run.get_blob(ref)

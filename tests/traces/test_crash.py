@@ -32,9 +32,7 @@ def test_killed_while_appending_it_loses_nothing_acknowledged(tmp_path: Path) ->
     path = tmp_path / "r"
     acknowledged = 1
     for round_ in range(3):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-        )
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         for _ in range(20):
             last = writer.stdout.readline()
@@ -59,9 +57,7 @@ def test_killed_while_appending_it_loses_nothing_acknowledged(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("cut", ['{"id":"E3"', '{"id":"E3","payload":{}}', "\0" * 40, "\0" * 40 + "\n", "{"])
-def test_a_torn_last_line_is_reported_by_readers_and_moved_aside_by_the_next_writer(
-    run: RunFolder, cut: str
-) -> None:
+def test_a_torn_last_line_is_reported_by_readers_and_moved_aside_by_the_next_writer(run: RunFolder, cut: str) -> None:
     run.append("plan", {"text": "kept"})
     run.close()
     with (run.path / "events.jsonl").open("a") as file:

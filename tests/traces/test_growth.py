@@ -46,9 +46,7 @@ def test_listing_does_not_read_whole_logs(run: RunFolder) -> None:
     data[1000:1100] = b"?" * 100  # broken in the middle: whoever reads it all must fail
     log.write_bytes(data)
 
-    assert [(summary.status, summary.problem) for summary in list_runs(run.path.parent)] == [
-        ("running", None)
-    ]
+    assert [(summary.status, summary.problem) for summary in list_runs(run.path.parent)] == [("running", None)]
 
 
 def test_a_trace_is_read_without_the_heavy_libraries(run: RunFolder) -> None:

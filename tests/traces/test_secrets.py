@@ -65,9 +65,7 @@ def test_a_placeholder_of_a_local_server_is_no_secret() -> None:
 @settings(max_examples=100, deadline=None)
 @given(
     secret=st.text(st.characters(codec="utf-8"), min_size=8, max_size=20),
-    value=st.recursive(
-        st.text(max_size=10) | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
-    ),
+    value=st.recursive(st.text(max_size=10) | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)),
 )
 def test_what_is_left_is_valid_json_without_the_key(secret: str, value: Any) -> None:
     hidden = {"value": value, "before " + secret + " after": [secret]}
