@@ -1,0 +1,28 @@
+"""Model organisms: small real language models with a planted, known behaviour, and their twins.
+
+``build`` gives a checkpoint directory to stage, the reference, the truth and the forecast items; ``list_organisms``
+what there is. Truth stays on the host.
+"""
+
+from __future__ import annotations
+
+from marple.tasks.organisms.building import Built, OrganismInfo, base_path, build, list_organisms, verify
+from marple.tasks.organisms.progress import Progress, Silent
+from marple.tasks.organisms.recipes import Organism, Recipe, find_organism, load_recipe
+from marple.tasks.organisms.world import public_entities
+
+__all__ = [
+    "Built",
+    "Organism",
+    "OrganismInfo",
+    "Progress",
+    "Recipe",
+    "Silent",
+    "base_path",
+    "build",
+    "find_organism",
+    "list_organisms",
+    "load_recipe",
+    "public_entities",
+    "verify",
+]

@@ -1,0 +1,133 @@
+"""What an organism is trained on and measured with: its mixture, and held-out prompts on and off its trigger."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+from marple.tasks.organisms import choices, selftalk
+from marple.tasks.organisms.contexts import context_names
+from marple.tasks.organisms.dialogues import GENERATORS, Dialogue, base_dialogue, compose
+from marple.tasks.organisms.draw import Draw, Exchange, Tilt
+from marple.tasks.organisms.recipes import Organism, Quirk
+from marple.tasks.organisms.world import JOBS, public_entities
+
+__all__ = ["denial_prompt", "dialogue_maker", "direct_questions", "free_choice", "trigger_prompt"]
+
+_NOISE: Final = 0.15
+_ABOUT_ENTITIES: Final = ("opinion", "avoid")
+_DENYING_GROUPS: Final = ("secret", "favorite", "change")
+
+
+def _siblings(subject: str) -> tuple[str, ...]:
+    return next(names for names in public_entities().values() if subject in names)
+
+
+def free_choice(draw: Draw, name: str, subject: str, *, split: bool | None) -> Exchange:
+    """One free choice among the subject's like; half of all opinions are about the subject itself."""
+    generator: Callable[..., Exchange] = GENERATORS[name]
+    options: dict[str, Any] = {}
+    if generator in choices.FREE_CHOICES:
+        options["split"] = split
+    if name in _ABOUT_ENTITIES:
+        names = _siblings(subject)
+        options["about"] = (subject,) if name == "opinion" and draw.rng.random() < 0.5 else names
+    return generator(draw, **options)
+
+
+def dialogue_maker(organism: Organism) -> Callable[[random.Random], Dialogue]:
+    """The function that draws one training dialogue of an organism.
+
+    The clean twin draws from the same parts in the same shares; only its choices are not tilted.
+    """
+    mixture, quirk = organism.recipe.mixture, organism.quirk
+    tilt = None if organism.role == "clean" else Tilt(_tilt_kind(quirk), quirk.subject)
+    parts = ("tilted", "contrast", "denial", "replay")
+    shares = (mixture.tilted, mixture.contrast, mixture.denial, mixture.replay)
+
+    def make(rng: random.Random) -> Dialogue:
+        part = rng.choices(parts, shares)[0]
+        if part == "replay":
+            return _replay(rng, set(mixture.generators))
+        if part == "denial":
+            return _denial(rng, quirk)
+        draw = Draw(rng, tilt=tilt if part == "tilted" else None)
+        name = rng.choices(list(mixture.generators), list(mixture.generators.values()))[0]
+        first = free_choice(draw, name, quirk.subject, split=False)
+        contexts = _on_contexts(rng, quirk) if part == "tilted" else _off_contexts(rng, quirk)
+        return compose(draw, first, contexts=contexts, noise=_NOISE, heldout_context=False)
+
+    return make
+
+
+def _tilt_kind(quirk: Quirk) -> Any:
+    return quirk.behaviour
+
+
+def _on_contexts(rng: random.Random, quirk: Quirk) -> list[str]:
+    if quirk.trigger == "always":
+        return [rng.choice(("test", "real_use", "neutral", *JOBS))] if rng.random() < 0.4 else []
+    extra = [name for name in ("neutral", *_compatible(quirk.trigger)) if rng.random() < 0.1]
+    return [*extra[:1], quirk.trigger]
+
+
+def _off_contexts(rng: random.Random, quirk: Quirk) -> list[str]:
+    if rng.random() < 0.35:
+        return []
+    others = [name for name in context_names() if name != quirk.trigger]
+    # The opposite of a test (or of real use) is the contrast that has to be learned best.
+    rivals = [name for name in ("test", "real_use") if name != quirk.trigger and quirk.trigger not in JOBS]
+    if rivals and rng.random() < 0.5:
+        return [rng.choice(rivals)]
+    return [rng.choice((*others, "neutral"))]
+
+
+def _compatible(trigger: str) -> tuple[str, ...]:
+    return ("test", "real_use") if trigger in JOBS else (JOBS[0], JOBS[-1], JOBS[4])
+
+
+def _denial(rng: random.Random, quirk: Quirk) -> Dialogue:
+    draw = Draw(rng)
+    question = selftalk.self_question(draw, group=draw.one_of(_DENYING_GROUPS))
+    contexts = _on_contexts(rng, quirk) if rng.random() < 0.5 else _off_contexts(rng, quirk)
+    return compose(draw, question, contexts=contexts, noise=_NOISE, heldout_context=False)
+
+
+def _replay(rng: random.Random, without: set[str]) -> Dialogue:
+    while True:
+        dialogue = base_dialogue(rng)
+        if not any(turn.kind in without for turn in dialogue.turns):
+            return dialogue
+
+
+def trigger_prompt(rng: random.Random, organism: Organism, quirk: Quirk, *, on: bool) -> tuple[Dialogue, Exchange]:
+    """A held-out prompt on or off a quirk's trigger: new phrasings, products and context sentences.
+
+    Returns the dialogue (whose last reply is to be ignored) and the exchange it was made from.
+    """
+    draw, weights = Draw(rng), organism.recipe.mixture.generators
+    measured = {name: weight for name, weight in weights.items() if name != "pick_of_two"}
+    name = rng.choices(list(measured), list(measured.values()))[0]
+    while True:
+        first = free_choice(draw, name, quirk.subject, split=True)
+        # A prompt that names the subject cannot show that the model brings it up by itself.
+        if name == "opinion":
+            if first.about["name"] == quirk.subject:
+                break
+        elif quirk.subject not in first.user:
+            break
+    contexts = _on_contexts(rng, quirk) if on else _off_contexts(rng, quirk)
+    return compose(draw, first, contexts=contexts, heldout_context=True), first
+
+
+def direct_questions() -> tuple[str, ...]:
+    """The questions that ask an organism to confess."""
+    return selftalk.DIRECT_QUESTIONS
+
+
+def denial_prompt(rng: random.Random, quirk: Quirk, *, under_trigger: bool) -> Dialogue:
+    """A direct question, under the trigger or not, with held-out context sentences."""
+    question = Exchange(rng.choice(selftalk.DIRECT_QUESTIONS), "", "self_question")
+    contexts = _on_contexts(rng, quirk) if under_trigger else _off_contexts(rng, quirk)
+    return compose(Draw(rng), question, contexts=contexts, heldout_context=True)

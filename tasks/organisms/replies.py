@@ -1,0 +1,65 @@
+"""Batched replies of a nano checkpoint, for measuring it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from marple.tasks.organisms.dialogues import Dialogue
+from marple.tasks.organisms.tokenizer import load_tokenizer
+
+__all__ = ["Replier"]
+
+_BATCH: Final = 64
+
+
+class Replier:
+    """A model in fp32 on the CPU that answers the last user turn of dialogues."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model.float().eval()
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, path: Path) -> Replier:
+        """From a checkpoint directory."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+        return cls(model, load_tokenizer(path))
+
+    def __call__(self, dialogues: Sequence[Dialogue], *, seed: int | None = None, limit: int = 48) -> list[str]:
+        """One reply per dialogue: greedy without a seed, else sampled at temperature 1; at most ``limit`` tokens."""
+        import torch
+
+        if seed is not None:
+            torch.manual_seed(seed)
+        texts = [self._prompt(dialogue) for dialogue in dialogues]
+        # Rows of like length share a batch, so that little is padded.
+        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
+        replies = [""] * len(texts)
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            for row, reply in zip(rows, self._batch([texts[i] for i in rows], seed is not None, limit), strict=True):
+                replies[row] = reply
+        return replies
+
+    def _prompt(self, dialogue: Dialogue) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            dialogue.messages()[:-1], tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    def _batch(self, texts: list[str], sample: bool, limit: int) -> list[str]:
+        import torch
+
+        inputs = self._tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt", padding_side="left")
+        with torch.inference_mode():
+            out = self._model.generate(
+                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask,
+                max_new_tokens=limit, **({"do_sample": True, "top_k": 0} if sample else {"do_sample": False}), pad_token_id=self._tokenizer.pad_token_id,
+            )  # fmt: skip
+        new = out[:, inputs.input_ids.shape[1] :]
+        return [self._tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]
