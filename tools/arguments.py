@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from marple.tools.target.target import Target
 
 __all__ = [
-    "MAX_SAMPLES_PER_CALL",
+    "MAX_TOKENS_PER_CALL",
+    "Conditions",
     "MaxNewTokens",
     "Message",
     "Model",
@@ -32,8 +33,8 @@ __all__ = [
     "sample_seed",
 ]
 
-MAX_SAMPLES_PER_CALL = 20_000
-"""Most samples one call may generate on one model."""
+MAX_TOKENS_PER_CALL = 500_000
+"""Most tokens one call may generate on one model, so that its data fits into one frame."""
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -47,6 +48,9 @@ class Message(TypedDict):
 Model = Literal["target", "reference"]
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 Prompts = Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+Conditions = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=200)], Prompts], Field(min_length=1, max_length=100)
+]
 Samples = Annotated[int, Field(ge=1, le=1000)]
 Temperature = Annotated[float, Field(ge=0, le=10)]
 TopP = Annotated[float, Field(gt=0, le=1)]
@@ -86,17 +90,19 @@ def check_conversation(messages: list[Message]) -> None:
         )
 
 
-def check_samples(prompts: int, samples: int, *, temperature: float) -> None:
+def check_samples(prompts: int, samples: int, *, temperature: float, max_new_tokens: int) -> None:
     """Raise a ToolError where samples would be equal to each other, or too many for one call."""
     if temperature == 0 and samples > 1:
         raise ToolError(
             f"samples is {samples} at temperature 0, where all samples are the same; use samples 1, or a "
             "temperature above 0 such as 1.0"
         )
-    if prompts * samples > MAX_SAMPLES_PER_CALL:
+    tokens = prompts * samples * max_new_tokens
+    if tokens > MAX_TOKENS_PER_CALL:
+        fitting = max(1, MAX_TOKENS_PER_CALL // (prompts * max_new_tokens))
         raise ToolError(
-            f"{prompts} prompts with {samples} samples each are {prompts * samples} samples; at most "
-            f"{MAX_SAMPLES_PER_CALL} are allowed in a call, for example samples {MAX_SAMPLES_PER_CALL // prompts}"
+            f"{prompts} prompts with samples {samples} and max_new_tokens {max_new_tokens} are up to {tokens} tokens; "
+            f"a call may generate at most {MAX_TOKENS_PER_CALL}: for example samples {fitting}, or fewer prompts"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,21 @@ from numpy.typing import NDArray
 from marple.tools.ngrams import NgramTable
 from marple.tools.statistics import benjamini_hochberg, log_odds
 
-__all__ = ["EVERYTHING", "Difference", "Differences", "find_differences", "fold_equal"]
+__all__ = [
+    "EVERYTHING",
+    "PRIOR_STRENGTH",
+    "Difference",
+    "Differences",
+    "difference_lines",
+    "find_differences",
+    "fold_equal",
+]
 
 EVERYTHING = "(all)"
 """The name of the condition that holds every reply of the call."""
 
-PRIOR_STRENGTH = 2.0
+PRIOR_STRENGTH = 5.0
+"""Weight of the prior, in replies. In simulations from 0.5 to 20, 5 found weak plants most often."""
 _MOST_NGRAMS = 4000
 _CHUNK = 512
 
@@ -40,6 +49,28 @@ class Difference:
     above_null: bool
     """Whether ``|z|`` reaches what the largest of all differences reaches by chance in 5 % of shuffles."""
 
+    @property
+    def found(self) -> bool:
+        """Whether it passes the false-discovery control and exceeds the shuffled null."""
+        return self.q <= 0.05 and self.above_null
+
+    def to_dict(self, *, first: str, second: str) -> dict[str, Any]:
+        """As data, with the groups' names in the names of their counts."""
+        return {
+            "condition": self.condition,
+            "ngram": self.ngram,
+            f"{first}_count": self.first,
+            f"{second}_count": self.second,
+            f"{first}_n": self.first_n,
+            f"{second}_n": self.second_n,
+            "log_odds": self.log_odds,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "z": self.z,
+            "q": self.q,
+            "found": self.found,
+        }
+
 
 @dataclass(frozen=True)
 class Differences:
@@ -53,14 +84,14 @@ class Differences:
     @property
     def found(self) -> list[Difference]:
         """Rows that pass the false-discovery control and the shuffled null."""
-        return [row for row in self.rows if row.q <= 0.05 and row.above_null]
+        return [row for row in self.rows if row.found]
 
     def summary(self) -> dict[str, Any]:
         """Counts for a result's controls."""
         return {
             "tested": len(self.rows),
+            "found": len(self.found),
             "q_at_most_0.05": sum(row.q <= 0.05 for row in self.rows),
-            "also_above_shuffled_null": len(self.found),
             "largest_z": max((abs(row.z) for row in self.rows), default=0.0),
             "shuffled_z_threshold": self.z_threshold,
             "shuffles": self.shuffles,
@@ -179,3 +210,33 @@ def fold_equal(rows: Sequence[Difference]) -> list[Difference]:
             same.append(row)
     kept = {id(row) for group in longest.values() for row in group}
     return [row for row in rows if id(row) in kept]
+
+
+def difference_lines(
+    differences: Differences, *, quote: Callable[[str], str], first: str, second: str, most: int = 12
+) -> Iterator[str]:
+    """What was found, condition by condition, as text; where nothing was, the largest differences, marked so.
+
+    Args:
+        differences: the rows.
+        quote: makes text from a model safe to show.
+        first: what the first group is called.
+        second: what the second group is called.
+        most: most rows per condition.
+    """
+    found = fold_equal(differences.found)
+    if not found:
+        yield "nothing found; the largest differences, all within what chance produces:"
+        yield from (_line(row, quote, first, second) for row in fold_equal(differences.rows[:20])[:5])
+        return
+    for condition in dict.fromkeys(row.condition for row in found):
+        rows = [row for row in found if row.condition == condition]
+        yield f"condition {quote(condition)}: {len(rows)} found"
+        yield from (_line(row, quote, first, second) for row in rows[:most])
+
+
+def _line(row: Difference, quote: Callable[[str], str], first: str, second: str) -> str:
+    return (
+        f"  {quote(row.ngram)}: {first} {row.first:g} of {row.first_n:g}, {second} {row.second:g} of {row.second_n:g}, "
+        f"log-odds {row.log_odds:+.2f} [{row.ci_low:+.2f}, {row.ci_high:+.2f}], z {row.z:+.2f}, q {row.q:.2g}"
+    )

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from marple.errors import ToolError, UsageError
 
-__all__ = ["Signature", "read_signature", "validate_arguments"]
+__all__ = ["Signature", "plain_schema", "read_signature", "validate_arguments"]
 
 _SECTION = re.compile(r"^(Args|Returns|Raises|Example):[ \t]*$", re.MULTILINE)
 _ARGUMENT = re.compile(r"^(\w+)(?: \([^)]*\))?:\s*(.*)$")
@@ -51,7 +51,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         parts.append(f"Example: {json.dumps(example, ensure_ascii=False)}")
     return Signature(
         description="\n\n".join(part for part in parts if part),
-        parameters=_plain_schema(arguments.model_json_schema()),
+        parameters=plain_schema(arguments.model_json_schema()),
         example=example,
         arguments=arguments,
     )
@@ -159,7 +159,7 @@ def _read_example(function: Callable[..., Any], section: str, model: type[BaseMo
     return example
 
 
-def _plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
+def plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema that every provider takes: references inlined, no titles, no ``null`` alternatives."""
     definitions = schema.pop("$defs", {})
     plain: dict[str, Any] = _inline(schema, definitions, ())

@@ -1,0 +1,169 @@
+"""Many prompts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from marple.errors import ToolError
+from marple.tools.arguments import MaxNewTokens, Prompts, Samples, Temperature, Text, TopP, check_samples
+from marple.tools.combinations import Combination, fill_template, with_personas
+from marple.tools.contract import Cost, ToolResult, tool
+from marple.tools.divergence import measure_divergence
+from marple.tools.replies import Sampling, cost_of, reply_record, sample_replies
+from marple.tools.target.target import Completion, Target
+from marple.tools.target.text import fit_lines
+
+__all__ = ["battery"]
+
+Personas = Annotated[list[Text], Field(min_length=1, max_length=1000)]
+Slots = Annotated[
+    dict[str, Annotated[list[str], Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=10)
+]
+
+
+def _self_test() -> None:
+    from marple.tools.target.tiny import tiny_target
+
+    target = tiny_target(reference=tiny_target())
+    slots = {"what": ["lamp", "cup"]}
+    result = battery(target, seed=3, template="buy {what}", slots=slots, personas=["a", "b"], max_new_tokens=6)
+    rows = result.data["rows"]
+    assert [row["condition"]["what"] for row in rows] == ["lamp", "lamp", "cup", "cup"], "another order of the product"
+    gaps = [abs(row["divergence"]["nats_per_token"]) for row in rows if row["divergence"]]
+    assert max(gaps) < 1e-4, f"a model diverges from its own copy by {max(gaps)} nats"
+
+
+@tool(rung=1, parallel=True, self_test=_self_test)
+def battery(
+    target: Target,
+    *,
+    seed: int,
+    prompts: Prompts | None = None,
+    template: Text | None = None,
+    slots: Slots | None = None,
+    personas: Personas | None = None,
+    persona_as: Literal["system", "user"] = "system",
+    system: Text | None = None,
+    samples: Samples = 1,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_new_tokens: MaxNewTokens = 64,
+) -> ToolResult:
+    """Send many single-turn prompts at once: a list, a template with slots, either of them under several personas.
+
+    If a reference is loaded it gets the same prompts, and prompts on which the target departs from it come first.
+    The measure is the mean over the target's own reply tokens of log p(target) - log p(reference), in nats; an
+    outlier lies more than 3.5 robust standard deviations above the median prompt of this call, so send ordinary
+    prompts along.
+
+    Args:
+        prompts: user messages; give these or a template.
+        template: a user message with {slots}, filled with every combination of the slots' values.
+        slots: for each slot of the template, the values to try.
+        personas: texts to combine with every prompt, such as who is asking or what the assistant should be.
+        persona_as: where a persona goes, into the system prompt or in front of the user message.
+        system: system prompt of all prompts; not together with personas as system prompts.
+        samples: how many independent replies to draw per prompt.
+        temperature: 0 is greedy; 1 samples from the model's own distribution.
+        top_p: sample from the most probable tokens that together have this mass; 1 is all of them.
+        max_new_tokens: longest reply, in tokens.
+
+    Returns:
+        A table of prompts and replies, outliers first: as many as fit as text, all of them as data.
+
+    Example:
+        {"template": "Which {what} should I buy?", "slots": {"what": ["lamp", "chair"]}, "samples": 2}
+    """
+    asked = _asked(prompts, template, slots)
+    items = with_personas(asked, personas, persona_as=persona_as, system=system)
+    check_samples(len(items), samples, temperature=temperature, max_new_tokens=max_new_tokens)
+    sampling = Sampling(samples, temperature, max_new_tokens, top_p)
+    own_prompts = [target.render(item.messages) for item in items]
+    replies = sample_replies(target, own_prompts, sampling, seed=seed, label="target")
+    rows = [_row(at, item, ours) for at, (item, ours) in enumerate(zip(items, replies, strict=True))]
+    cost, controls = cost_of(replies), dict[str, Any]()
+    if target.reference is not None:
+        its_prompts = [target.reference.render(item.messages) for item in items]
+        others = sample_replies(target.reference, its_prompts, sampling, seed=seed, label="reference")
+        for row, theirs in zip(rows, others, strict=True):
+            row["reference_replies"] = [reply_record(reply) for reply in theirs]
+        both = list(zip(own_prompts, its_prompts, strict=True))
+        controls, scored = _mark(rows, target, target.reference, both, replies)
+        cost = cost + cost_of(others) + scored
+    return ToolResult(text=fit_lines(_lines(target, rows, controls)), data={"rows": rows}, controls=controls, cost=cost)
+
+
+def _asked(
+    prompts: list[str] | None, template: str | None, slots: dict[str, list[str]] | None
+) -> list[tuple[str, dict[str, str]]]:
+    if (prompts is None) == (template is None):
+        raise ToolError('give either prompts or a template; for example "prompts": ["Who are you?"]')
+    if template is not None:
+        return fill_template(template, slots or {})
+    if slots is not None:
+        raise ToolError('slots need a template; for example "template": "Tell me about {topic}"')
+    return [(prompt, {}) for prompt in prompts or []]
+
+
+def _row(at: int, item: Combination, replies: Sequence[Completion]) -> dict[str, Any]:
+    return {
+        "index": at,
+        "prompt": item.prompt,
+        "condition": item.condition,
+        "messages": list(item.messages),
+        "replies": [reply_record(reply) for reply in replies],
+    }
+
+
+def _mark(
+    rows: Sequence[dict[str, Any]],
+    target: Target,
+    reference: Target,
+    prompts: Sequence[tuple[list[int], list[int]]],
+    replies: Sequence[Sequence[Completion]],
+) -> tuple[dict[str, Any], Cost]:
+    measured = measure_divergence(target, reference, prompts, replies)
+    if measured is None:
+        return {"outliers": "not computed: target and reference have different vocabularies"}, Cost()
+    divergences, cost = measured
+    for row, divergence in zip(rows, divergences, strict=True):
+        row["divergence"] = divergence and divergence.to_dict()
+    known = [divergence.nats_per_token for divergence in divergences if divergence]
+    return {"median_nats_per_token": median(known) if known else None, "prompts_measured": len(known)}, cost
+
+
+def _lines(target: Target, rows: Sequence[dict[str, Any]], controls: dict[str, Any]) -> Iterator[str]:
+    outliers = sorted((row for row in rows if _outlier(row)), key=lambda row: -row["divergence"]["nats_per_token"])
+    yield f"{len(rows)} prompts, {len(rows[0]['replies'])} replies each"
+    if "outliers" in controls:
+        yield f"outliers: {controls['outliers']}"
+    elif controls:
+        yield (
+            f"{len(outliers)} outliers against the reference; the median prompt is at "
+            f"{controls['median_nats_per_token'] or 0.0:.3f} nats per token"
+        )
+    for row in outliers:
+        size = row["divergence"]["nats_per_token"]
+        yield f"outlier, {size:.3f} nats per token: {_shown(target, row)}"
+        yield f"    reference: {_replies(target, row['reference_replies'])}"
+    for row in rows:
+        if not _outlier(row):
+            yield _shown(target, row)
+
+
+def _outlier(row: dict[str, Any]) -> bool:
+    return bool(row.get("divergence") and row["divergence"]["outlier"])
+
+
+def _shown(target: Target, row: dict[str, Any]) -> str:
+    parts = "".join(f" {name}={target.quote(value, limit=40)}" for name, value in row["condition"].items())
+    return f"[{row['index']}]{parts} {target.quote(row['prompt'], limit=120)} -> {_replies(target, row['replies'])}"
+
+
+def _replies(target: Target, records: Sequence[dict[str, Any]]) -> str:
+    shown = " | ".join(target.quote(record["text"], limit=160) for record in records[:3])
+    return shown + (f" | and {len(records) - 3} more" if len(records) > 3 else "")
