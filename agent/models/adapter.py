@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
-from marple.agent.models.failures import BrokenStreamError, Failure, read_failure
+from marple.agent.models.failures import BrokenStreamError, Failure, UnreadableStreamError, read_failure
 from marple.agent.models.prices import Price
 from marple.agent.models.protocol import Message, ModelTurn, Stop, ToolCall, ToolSchema, Usage
 from marple.agent.models.wellformed import well_formed
@@ -79,6 +79,7 @@ class Reply:
     usage: Usage = field(default_factory=lambda: Usage(reported=False))
     content: Any = None
     request_id: str | None = None
+    response_model: str | None = None
 
 
 class Adapter(ABC, Generic[StreamT]):
@@ -164,6 +165,10 @@ class Adapter(ABC, Generic[StreamT]):
                 return await self._read(stream, on_delta)
         except broken as error:
             return self._failure(error)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # The SDKs hand over what came without checking it against their types.
+            unreadable = f"the stream is not what the API documents ({type(error).__name__}: {error})"
+            return self._failure(UnreadableStreamError(unreadable))
 
     def _failure(self, error: Exception) -> Failure:
         return read_failure(error, secrets=[self._endpoint.key] if self._endpoint.key else [])
@@ -189,6 +194,7 @@ class Adapter(ABC, Generic[StreamT]):
             native=None if ended else {"wire": self.wire, "content": well_formed(reply.content)},
             request_id=reply.request_id,
             model=self.name,
+            response_model=reply.response_model,
             seconds=seconds,
         )
 

@@ -121,6 +121,7 @@ class AnthropicMessages(Adapter[Stream]):
         counts: dict[str, Any] = {}
         async for event in stream:
             if event.type == "message_start":
+                reply.response_model = event.message.model
                 counts |= event.message.usage.to_dict(exclude_none=True)
             elif event.type == "content_block_start":
                 blocks.append(event.content_block.to_dict(mode="json"))
@@ -182,10 +183,7 @@ def _usage(counts: dict[str, Any]) -> Usage:
 
 
 def _rebuilt(turn: ModelTurn) -> list[Block]:
-    calls = [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": call.sendable}
-        for call in turn.tool_calls
-    ]
+    calls = [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.sendable} for call in turn.tool_calls]
     return [{"type": "text", "text": turn.text}, *calls]
 
 

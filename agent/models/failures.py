@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from marple.agent.models.wellformed import well_formed
 
-__all__ = ["BrokenStreamError", "Failure", "read_failure"]
+__all__ = ["BrokenStreamError", "Failure", "UnreadableStreamError", "read_failure"]
 
 _OVERFLOW_CODES = {
     "context_length_exceeded",
@@ -33,7 +33,7 @@ _OVERFLOW_WORDS = re.compile(
 _REFUSAL_CODES = re.compile(r"content_filter|(^|_)policy(_violation)?$|moderation", re.IGNORECASE)
 _REFUSAL_WORDS = re.compile(r"flagged|usage polic|content management policy", re.IGNORECASE)
 _FATAL_CODES = re.compile(
-    r"invalid|authentication|permission|billing|not_found|insufficient_quota", re.IGNORECASE
+    r"unreadable|invalid|authentication|permission|billing|not_found|insufficient_quota", re.IGNORECASE
 )
 _SECRET_SHAPES = re.compile(r"\bsk-[\w*.…-]{4,}|\bbearer\s+[^\s\"',}]+", re.IGNORECASE)
 _LONGEST = 400
@@ -41,6 +41,12 @@ _LONGEST = 400
 
 class BrokenStreamError(Exception):
     """A stream ended before the provider said why it stopped."""
+
+
+class UnreadableStreamError(Exception):
+    """A stream held something that the API does not document."""
+
+    code = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,7 @@ def read_failure(error: Exception, *, secrets: Collection[str] = ()) -> Failure:
     return Failure(_kind(status, code, words), _scrubbed(line, secrets), request_id)
 
 
-def _kind(
-    status: int | None, code: str, words: str
-) -> Literal["context_overflow", "refusal", "transient", "fatal"]:
+def _kind(status: int | None, code: str, words: str) -> Literal["context_overflow", "refusal", "transient", "fatal"]:
     # A rate limit may say "reduce the length of the messages"; it is not an overflow.
     rejected = status not in (401, 429) and not (status is not None and status >= 500)
     if rejected and (status == 413 or code in _OVERFLOW_CODES or _OVERFLOW_WORDS.search(words)):

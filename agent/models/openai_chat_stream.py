@@ -25,6 +25,7 @@ class Gathered:
     """The deltas of one stream, put together."""
 
     id: str | None = None
+    model: str | None = None
     text: str = ""
     refusal: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -34,12 +35,14 @@ class Gathered:
 
     def add(self, chunk: ChatCompletionChunk, on_delta: Callable[[str], None]) -> None:
         """Take in the next chunk."""
-        self.id = chunk.id or self.id
+        # Compatible servers leave out fields that OpenAI's type requires.
+        self.id = getattr(chunk, "id", None) or self.id
+        self.model = getattr(chunk, "model", None) or self.model
         if chunk.usage is not None:
             self.usage = _usage(chunk.usage.to_dict())
-        for choice in chunk.choices or []:
+        for choice in getattr(chunk, "choices", None) or []:
             self.finish = choice.finish_reason or self.finish
-            delta = choice.delta
+            delta = getattr(choice, "delta", None)
             if delta is None:
                 continue
             for piece in (delta.content, delta.refusal):
@@ -59,7 +62,8 @@ class Gathered:
 
     def _add_call(self, call: Any) -> None:
         # A server that leaves the index out sends each call whole.
-        index = call.index if isinstance(call.index, int) else len(self.calls)
+        index = getattr(call, "index", None)
+        index = len(self.calls) if index is None else index
         made = self.calls.setdefault(index, {"id": "", "name": "", "raw": ""})
         made["id"] = made["id"] or call.id or ""
         if call.function is not None:
@@ -88,6 +92,7 @@ class Gathered:
             usage=self.usage,
             content=assistant_message(self.text, calls) | self.extra,
             request_id=request_id,
+            response_model=self.model,
         )
 
 

@@ -122,7 +122,7 @@ class OpenAIResponses(Adapter[Stream]):
             elif isinstance(event, Ended):
                 response = event.response
                 # Servers that store nothing may send the items only one by one.
-                items = [item.to_dict(mode="json") for item in response.output] or done
+                items = [item.to_dict(mode="json") for item in response.output or []] or done
                 reply = _finished(response, items)
                 reply.request_id = stream.response.headers.get("x-request-id") or response.id
                 return reply
@@ -136,7 +136,7 @@ class OpenAIResponses(Adapter[Stream]):
 def _finished(response: Response, items: list[Item]) -> Reply:
     if response.error is not None:
         raise ResponseFailedError(response.error.code, response.error.message)
-    reply = Reply(content=items, usage=_usage(response))
+    reply = Reply(content=items, usage=_usage(response), response_model=getattr(response, "model", None))
     texts: list[str] = []
     for item in items:
         if item["type"] == "reasoning":

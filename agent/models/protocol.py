@@ -137,13 +137,16 @@ class ModelTurn:
     """``{"wire": adapter, "content": ...}``, which that adapter sends back; None: rebuilt from the text."""
     request_id: str | None = None
     model: str = ""
+    """The name the model was opened by."""
+    response_model: str | None = None
+    """The model that answered, as the provider names it: often a dated version of the one asked for."""
     seconds: float = 0.0
     """Wall time of the turn, retries included."""
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object; ``from_dict(json.loads(json.dumps(turn.to_dict()))) == turn``."""
         data = {name: getattr(self, name) for name in ("text", "stop", "stop_detail", "native")}
-        data |= {name: getattr(self, name) for name in ("request_id", "model", "seconds")}
+        data |= {name: getattr(self, name) for name in ("request_id", "model", "response_model", "seconds")}
         data["thinking"] = list(self.thinking)
         data["tool_calls"] = [asdict(call) for call in self.tool_calls]
         data["usage"] = self.usage.to_dict()
@@ -158,7 +161,7 @@ class ModelTurn:
         """
         if data["stop"] not in get_args(Stop):
             raise ValueError(f"unknown stop reason {data['stop']!r} (valid: {', '.join(get_args(Stop))})")
-        plain = ("text", "stop", "stop_detail", "native", "request_id", "model", "seconds")
+        plain = ("text", "stop", "stop_detail", "native", "request_id", "model", "response_model", "seconds")
         return cls(
             **{name: data[name] for name in plain},
             thinking=tuple(data["thinking"]),

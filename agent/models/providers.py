@@ -99,13 +99,7 @@ def open_model(
 def _split(name: str) -> tuple[str, str]:
     provider, slash, model = name.partition("/")
     if not slash:
-        guess = (
-            "anthropic"
-            if name.startswith("claude")
-            else "openai"
-            if name.startswith("gpt")
-            else "openai-chat"
-        )
+        guess = "anthropic" if name.startswith("claude") else "openai" if name.startswith("gpt") else "openai-chat"
         raise UsageError(
             f"the model {name!r} has no provider; write it as provider/model, for example"
             f" {guess}/{name or 'NAME'} (providers: {', '.join(PROVIDERS)})"
@@ -120,9 +114,7 @@ def _split(name: str) -> tuple[str, str]:
 def _address(base_url: str) -> str:
     url = urlsplit(base_url)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise UsageError(
-            f"the base URL {base_url!r} is not an HTTP address, such as http://127.0.0.1:8000/v1"
-        )
+        raise UsageError(f"the base URL {base_url!r} is not an HTTP address, such as http://127.0.0.1:8000/v1")
     return base_url
 
 

@@ -7,7 +7,8 @@
         ...
         server.requests[0].json["messages"]
 
-A script is a list of items or a function of the request's JSON; an item is an :class:`Answer` or a :class:`Fault`.
+A script is a list of items or a function of the request's JSON; an item is an :class:`Answer`, a
+:class:`Fault` or :class:`Raw` events.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 from tests.models.provider_formats import FORMATS, Answer, Call
 
-__all__ = ["Answer", "Call", "Fault", "ProviderServer", "Request"]
+__all__ = ["Answer", "Call", "Fault", "ProviderServer", "Raw", "Request"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Raw:
+    """Events as they are, (name, data), for servers that take liberties; data may be text that is not JSON."""
+
+    events: Sequence[tuple[str | None, Any]]
+
+
+@dataclass(frozen=True)
 class Request:
     path: str
     headers: dict[str, str]
@@ -49,7 +57,7 @@ class Request:
     """When it came, on the monotonic clock."""
 
 
-Item = Answer | Fault
+Item = Answer | Fault | Raw
 Script = Sequence[Item] | Callable[[Any], Item]
 
 
@@ -123,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
         item = self.server.owner.next_item(Request(self.path, headers, body, time.monotonic()))
         if isinstance(item, Fault):
             self._fail(item)
+        elif isinstance(item, Raw):
+            self._begin()
+            for name, data in item.events:
+                self._send(name, data)
+            self._end()
         else:
             self._stream(item, str(body.get("model")))
 

@@ -20,7 +20,7 @@ from marple.agent.models import (
     UserMessage,
 )
 from marple.errors import ModelError, UsageError
-from tests.models.provider_server import Answer, Call, Fault
+from tests.models.provider_server import Answer, Call, Fault, Raw
 
 PARAMETERS = {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["prompt"]}
 TOOLS = [ToolSchema("chat", "Talk to the target.", PARAMETERS), ToolSchema("plan", "Plan.", {"type": "object"})]
@@ -41,6 +41,7 @@ async def test_text_streams_and_arrives_whole(provider, serve, opened):
     assert turn.thinking == ("Let me greet.",)
     assert (turn.stop, turn.tool_calls, turn.request_id) == ("end", (), "req_123")
     assert turn.model == model.name == f"{provider}/m"
+    assert turn.response_model == "m"
     assert turn.seconds > 0
 
 
@@ -224,6 +225,21 @@ async def test_a_stream_that_keeps_breaking_is_an_error(provider, serve, opened)
     with pytest.raises(ModelError, match=f"^{provider}/m: "):
         await opened(provider, server, max_retries=1).generate("", HELLO, [])
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "content_block_delta", "index": 7, "delta": {"type": "text_delta", "text": "x"}},
+        {"type": "response.completed", "response": {"output": [{"type": "message"}]}},
+        {"choices": [{"index": 0, "delta": {"content": 5}, "finish_reason": "stop"}]},
+    ],
+)
+async def test_a_stream_nobody_documents_is_an_error(provider, serve, opened, event):
+    server = serve([Raw([(event.get("type"), event)])])
+    with pytest.raises(ModelError, match=f"^{provider}/m: ") as raised:
+        await opened(provider, server, max_retries=0).generate("", HELLO, [])
+    assert raised.value.__context__ is None
 
 
 async def test_an_unreachable_server_is_named(provider, serve, opened):

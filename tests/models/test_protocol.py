@@ -43,6 +43,7 @@ turns = st.builds(
     native=st.none() | st.fixed_dictionaries({"wire": text, "content": json_values}),
     request_id=st.none() | text,
     model=text,
+    response_model=st.none() | text,
     seconds=st.floats(0, 1e6),
 )
 

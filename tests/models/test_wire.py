@@ -9,7 +9,9 @@ import pytest
 from marple.agent.models import AssistantMessage, ModelTurn, ToolCall, ToolMessage, ToolSchema, UserMessage
 from marple.agent.models.adapter import Endpoint, Prompt
 from marple.agent.models.openai_chat import OpenAIChat
-from tests.models.provider_server import Answer, Call
+from marple.errors import ModelError
+from tests.models.provider_formats import anthropic_events
+from tests.models.provider_server import Answer, Call, Raw
 
 TOOLS = [ToolSchema("chat", "Talk.", {"type": "object"}), ToolSchema("plan", "Plan.", {"type": "object"})]
 HELLO = [UserMessage("hello")]
@@ -157,22 +159,57 @@ async def test_chat_asks_openai_in_the_newer_words():
     await model.close()
 
 
-async def test_chat_gives_a_call_without_an_id_one(serve, opened, monkeypatch):
-    from tests.models import provider_formats
-
-    def no_ids(answer, model):
-        for name, data in provider_formats.chat_events(answer, model):
-            for choice in data["choices"] if isinstance(data, dict) else []:
-                for call in choice["delta"].get("tool_calls", []):
-                    call.pop("id", None)
-            yield name, data
-
-    monkeypatch.setitem(provider_formats.FORMATS, "/v1/chat/completions", no_ids)
-    two = (Call("chat", {"a": 1}), Call("chat", {"a": 2}))
-    turn = await opened("openai-chat", serve([Answer(calls=two)])).generate("", HELLO, TOOLS)
+async def test_chat_takes_whole_calls_without_index_and_id(serve, opened):
+    made = [{"function": {"name": "chat", "arguments": json.dumps({"a": number})}} for number in (1, 2)]
+    chunks = [{"choices": [{"delta": {"tool_calls": [call]}}]} for call in made]
+    end = {"choices": [{"finish_reason": "tool_calls"}]}
+    script = [Raw([(None, data) for data in [{"object": "keep-alive"}, *chunks, end]])]
+    turn = await opened("openai-chat", serve(script)).generate("", HELLO, TOOLS)
     assert [call.arguments for call in turn.tool_calls] == [{"a": 1}, {"a": 2}]
     assert len({call.id for call in turn.tool_calls}) == 2
     assert all(call.id for call in turn.tool_calls)
+
+
+async def test_chat_reasoning_details_are_put_together_and_go_back(serve, opened):
+    def chunk(finish=None, **delta):
+        return None, {"id": "x", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    kind = {"type": "reasoning.text", "index": 0}
+    first = [{**kind, "text": "Shou"}], [{**kind, "text": "ld I?"}], [{**kind, "signature": "sig"}]
+    sealed = {"type": "reasoning.encrypted", "index": 1, "data": "opaque"}
+    call = {"index": 0, "id": "id_1", "function": {"name": "chat", "arguments": "{}"}}
+    events = [chunk(reasoning="Shou"), *(chunk(reasoning_details=details) for details in first)]
+    events += [chunk(reasoning_details=[sealed]), chunk(tool_calls=[call]), chunk("tool_calls")]
+    sent = await second_request("openai-chat", serve, opened, first=Raw(events))
+    assert sent["messages"][2]["reasoning_details"] == [{**kind, "text": "Should I?", "signature": "sig"}, sealed]
+
+
+async def test_chat_stream_of_a_server_that_gives_up_is_an_error(serve, opened):
+    for events in ([(None, {"error": "CUDA out of memory"})], [(None, "{not json")], [(None, "[DONE]")]):
+        model = opened("openai-chat", serve([Raw(events)]), max_retries=0)
+        with pytest.raises(ModelError, match="openai-chat/m: "):
+            await model.generate("", HELLO, [])
+
+
+async def test_responses_items_sent_only_one_by_one_are_taken(serve, opened):
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
+    item["content"] = [{"type": "output_text", "text": "hi", "annotations": []}]
+    events = [
+        ("response.output_item.done", {"type": "response.output_item.done", "output_index": 0, "item": item}),
+        ("response.completed", {"type": "response.completed", "response": {"id": "resp_1", "output": []}}),
+    ]
+    turn = await opened("openai", serve([Raw(events)])).generate("", HELLO, [])
+    assert (turn.text, turn.usage.reported) == ("hi", False)
+
+
+async def test_anthropic_events_of_a_kind_not_known_are_passed_over(serve, opened):
+    events = list(anthropic_events(Answer(text="hi"), "m"))
+    novel = {"type": "content_block_start", "index": 1, "content_block": {"type": "novel_block", "x": 1}}
+    events[-2:-2] = [("weather", {"type": "weather"}), ("content_block_start", novel)]
+    turn = await opened("anthropic", serve([Raw(events)])).generate("", HELLO, [])
+    assert turn.text == "hi"
+    assert turn.native is not None
+    assert turn.native["content"][1] == {"type": "novel_block", "x": 1}
 
 
 async def test_a_turn_travels_from_one_provider_to_another(serve, opened):
