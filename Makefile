@@ -54,15 +54,15 @@ clean: ## Remove everything that was made here, the environment included; runs/ 
 	@test -x $(BIN)/python || { echo "Making .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv || \
 		{ echo "Could not make .venv; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 1; }; }
 	@echo "Installing PyTorch (a large download the first time)"
-	@$(PIP) --quiet --progress-bar on $(TORCH_OPTIONS) torch
-	@echo "Installing Marple and what it needs"
-	@$(PIP) --quiet --editable .
+	@$(PIP) $(TORCH_OPTIONS) torch
+	@echo "Installing Marple and what it needs (about a minute)"
+	@$(PIP) -qq --editable .
 	@touch $@
 
 # What a developer needs beside it.
 .venv/.installed: .venv/.demo
 	@echo "Installing the development tools"
-	@$(PIP) --quiet --editable '.[dev]'
+	@$(PIP) -qq --editable '.[dev]'
 	@touch $@
 
 # mypy and editors follow these links: the folders agent/, tools/, ... as the package marple.

@@ -21,10 +21,10 @@ COUNT = 10_000
 def long_run() -> Iterator[RunFolder]:
     """A run folder in memory where there is such a place: ten thousand syncs to a disk measure the disk."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as root:
-        with RunFolder.create(Path(root), "long", {}) as folder:
-            folder.append("run_start", {})
-            yield folder
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as root, RunFolder.create(Path(root), "long", {}) as folder:
+        folder.append("run_start", {})
+        yield folder
 
 
 def test_ten_thousand_events_cost_the_same_each(long_run: RunFolder) -> None:
