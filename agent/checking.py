@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from marple.agent.notebook import surprise
@@ -23,15 +23,15 @@ MAX_FAILURES = 5
 MAX_SILENT = 3
 """Turns in a row without a call after which the run ends without an answer."""
 
+WRAP_UP_TURNS = 3
+"""Turns after a limit in which an answer that was refused for its form can be mended."""
+
 _CHECK_IN = (
     "Check-in after {count} experiments. Say in one or two sentences what you have learnt, which objective check would "
     "show that you are wrong, and whether you pivot or go on. If three experiments on one hypothesis gave only a weak "
     "signal, pivot."
 )
-_WRAP_UP = (
-    "The limit on {limit} is reached. This is your last turn: call submit now with what you believe, with honest "
-    "probabilities."
-)
+_WRAP_UP = "The limit on {limit} is reached. Call submit now with what you believe, with honest probabilities."
 _REMINDER = "You called no tool. Run an experiment, or call submit with your answer."
 
 
@@ -40,9 +40,8 @@ def look_around(session: Session, turn: int) -> str:
     answered = bool(session.events("answer"))
     if session.wrapping_up:
         limit = session.events("limit")[0].payload
-        if answered or turn > limit["after_turn"]:
-            return outcome("limit", limit["limit"])
-        return ""
+        over = turn >= limit["after_turn"] + WRAP_UP_TURNS or (turn > limit["after_turn"] and _silent_turns(session))
+        return outcome("limit", limit["limit"]) if answered or over else ""
     if answered:
         return outcome("submitted")
     if session.bench is not None and session.bench.lost:
@@ -128,13 +127,16 @@ def _measurement(prediction: Event, experiment: Event, replies: list[str]) -> di
 
 
 def replies_in(data: Any) -> Iterator[str]:
-    """The target's replies in a tool's structured result: every string under a key ``reply`` or ``replies``."""
-    if isinstance(data, dict):
+    """The target's replies in a tool's structured result, whatever lies around them.
+
+    A reply is an object with ``text`` in a list named ``replies``, or a string in a list named ``target``.
+    """
+    if isinstance(data, Mapping):
         for key, value in data.items():
-            if key == "reply" and isinstance(value, str):
-                yield value
-            elif key == "replies" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-                yield from value
+            if key == "replies":
+                yield from (reply["text"] for reply in value if "text" in reply)
+            if key == "target":
+                yield from (reply for reply in value if isinstance(reply, str))
             elif key != "reference_replies":
                 yield from replies_in(value)
     elif isinstance(data, list):

@@ -21,7 +21,7 @@ from marple.agent.investigators import Options, open_investigator
 from marple.agent.models import PROVIDERS
 from marple.agent.session import Session
 from marple.errors import MarpleError, SandboxError, StagingError
-from marple.sandboxes import stage
+from marple.sandboxes import Limits, stage
 from marple.tasks.forecasts import draw_items
 from marple.tasks.materials import Materials, prepare
 from marple.tasks.outcome import outcome
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from marple.tasks.organisms import Progress
 
 __all__ = ["RunOutcome", "Watcher", "launch", "resume"]
+
+
+SMALL_TARGET = 64 * 2**20
+"""Bytes of weights below which one thread is faster than several, and repeats to the bit."""
 
 
 class Watcher:
@@ -176,7 +180,9 @@ async def _play_session(session: Session, config: RunConfig, materials: Material
 async def _open_bench(config: RunConfig, materials: Materials) -> Bench:
     forbidden = materials.truth.keywords if materials.truth else ()
     staged = await asyncio.to_thread(stage, materials.target, reference=materials.reference, forbidden=forbidden)
-    return await Bench.start(staged, backend=config.sandbox)
+    size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
+    limits = Limits(threads=1 if size < SMALL_TARGET else None)
+    return await Bench.start(staged, backend=config.sandbox, limits=limits)
 
 
 def _start_if_needed(session: Session) -> None:

@@ -15,29 +15,15 @@ import httpx2
 from anthropic.types import RawMessageStreamEvent
 
 from marple.agent.models.adapter import Adapter, Endpoint, Prompt, Reply, sent_back
+from marple.agent.models.anthropic_stream import Block, Gathered
 from marple.agent.models.failures import BrokenStreamError
-from marple.agent.models.protocol import (
-    AssistantMessage,
-    Message,
-    ModelTurn,
-    Stop,
-    ToolCall,
-    ToolMessage,
-    Usage,
-    UserMessage,
-)
+from marple.agent.models.protocol import AssistantMessage, Message, ModelTurn, ToolMessage, UserMessage
 
 __all__ = ["AnthropicMessages"]
 
-Block: TypeAlias = dict[str, Any]
 Stream: TypeAlias = anthropic.AsyncStream[RawMessageStreamEvent]
 
 _CACHED: Block = {"cache_control": {"type": "ephemeral"}}
-_STOPS: dict[str | None, Stop] = {
-    "max_tokens": "length",
-    "refusal": "refusal",
-    "model_context_window_exceeded": "context_overflow",
-}
 
 
 class AnthropicMessages(Adapter[Stream]):
@@ -115,71 +101,15 @@ class AnthropicMessages(Adapter[Stream]):
         return stream
 
     async def _read(self, stream: Stream, on_delta: Callable[[str], None]) -> Reply:
-        reply = Reply(request_id=stream.response.headers.get("request-id"))
-        blocks: list[Block] = []
-        inputs: dict[int, str] = {}
-        counts: dict[str, Any] = {}
+        gathered = Gathered(request_id=stream.response.headers.get("request-id"))
         async for event in stream:
-            if event.type == "message_start":
-                reply.response_model = event.message.model
-                counts |= event.message.usage.to_dict(exclude_none=True)
-            elif event.type == "content_block_start":
-                blocks.append(event.content_block.to_dict(mode="json"))
-            elif event.type == "content_block_delta":
-                _extend(blocks[event.index], event.delta, inputs, event.index)
-                if event.delta.type == "text_delta":
-                    on_delta(event.delta.text)
-            elif event.type == "message_delta":
-                counts |= event.usage.to_dict(exclude_none=True)
-                reply.stop = _STOPS.get(event.delta.stop_reason, "end")
-                details = event.delta.stop_details
-                reply.stop_detail = f"{details.category}: {details.explanation}" if details else None
-            elif event.type == "message_stop":
-                return _finished(reply, blocks, inputs, counts)
+            if gathered.add(event, on_delta):
+                return gathered.reply()
         raise BrokenStreamError("the stream ended before the message did")
 
     async def close(self) -> None:
         """Release connections; may be called twice."""
         await self._client.close()
-
-
-def _extend(block: Block, delta: Any, inputs: dict[int, str], index: int) -> None:
-    """Add one delta to its block; the JSON of a call is gathered as text, for it may be malformed."""
-    if delta.type == "text_delta":
-        block["text"] += delta.text
-    elif delta.type == "thinking_delta":
-        block["thinking"] += delta.thinking
-    elif delta.type == "signature_delta":
-        block["signature"] = delta.signature
-    elif delta.type == "input_json_delta":
-        inputs[index] = inputs.get(index, "") + delta.partial_json
-
-
-def _finished(reply: Reply, blocks: list[Block], inputs: dict[int, str], counts: dict[str, Any]) -> Reply:
-    for index, block in enumerate(blocks):
-        if block["type"] == "tool_use":
-            raw = inputs.get(index) or json.dumps(block["input"])
-            call = ToolCall.parse(block["id"], block["name"], raw=raw)
-            block["input"] = call.sendable
-            reply.calls.append(call)
-    reply.text = "\n\n".join(block["text"] for block in blocks if block["type"] == "text")
-    thoughts = (block["thinking"] for block in blocks if block["type"] == "thinking")
-    reply.thinking = [thought for thought in thoughts if thought]
-    reply.content = blocks
-    reply.usage = _usage(counts)
-    return reply
-
-
-def _usage(counts: dict[str, Any]) -> Usage:
-    read, written = counts.get("cache_read_input_tokens", 0), counts.get("cache_creation_input_tokens", 0)
-    return Usage(
-        # The API counts cached tokens apart from the others.
-        input_tokens=counts.get("input_tokens", 0) + read + written,
-        output_tokens=counts.get("output_tokens", 0),
-        cache_read_input_tokens=read,
-        cache_creation_input_tokens=written,
-        reasoning_output_tokens=counts.get("output_tokens_details", {}).get("thinking_tokens", 0),
-    )
 
 
 def _rebuilt(turn: ModelTurn) -> list[Block]:

@@ -1,0 +1,214 @@
+"""Investigator ``scripted-blackbox``: a general method without a language model, black-box tools only.
+
+1. A battery over topics and contexts shows where the target departs from its reference.
+2. A comparison of those cells finds the words that differ, with false-discovery control.
+3. The lead is asked for in every context, to see what sets it off.
+4. It is confirmed on questions and context sentences not used before.
+5. Credences follow from what the confirmation showed.
+
+It knows everyday questions and what the brief says; never an organism's name, recipe or truth. Without a reference it
+has no contrast and reports what it does not know.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from marple.agent.investigator import Done, Investigator, Play, Request, Script, ScriptInvestigator
+from marple.agent.investigators import Entry, Options
+from marple.agent.leads import Lead, Rates, best_lead, rates_of, suspicious_cells
+from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
+
+__all__ = ["INVESTIGATOR", "ScriptedBlackbox"]
+
+CHOICES = ("products", "travel", "people", "gifts", "avoid", "favourites")
+"""Topics with a free choice; they are asked in every context."""
+
+SUSPECTS = 8
+"""Cells that a comparison looks at together."""
+
+ROUNDS = 2
+"""Comparisons of suspects before the search is given up."""
+
+MAX_TOKENS = 40
+"""Tokens of a reply that are read; a free choice shows early."""
+
+
+class ScriptedBlackbox(Script):
+    """One play of the method."""
+
+    def __init__(self) -> None:
+        self._bank = load_questions()
+        self._lead: Lead | None = None
+        self._triggers: dict[str, float] = {}
+        self._searched: list[str] = []
+        self._confirmed: dict[str, Rates] = {}
+        self._evidence: list[str] = []
+        self._nothing = 0.5
+
+    def play(self, tools: Sequence[str]) -> Play:
+        """The five steps, then ``submit``."""
+        yield [self._plan()]
+        if "compare" not in tools or "battery" not in tools:
+            yield [Request("submit", self.answer_now(), "Without a reference this method has no contrast.")]
+            return
+        cells = self._cells()
+        prompts = [p for cell in cells for p in self._bank.prompts(*cell, 3)]
+        why = f"Where does the target depart from its reference? {len(cells)} cells of topic and context."
+        survey = yield [Request("battery", {"prompts": prompts, "max_new_tokens": MAX_TOKENS}, why)]
+        names = [_name(cell) for cell in cells for _ in range(3)]
+        ranked = suspicious_cells(survey[0].data["rows"], names, count=len(cells)) if survey[0].ok else []
+        for number in range(ROUNDS):
+            found = yield [self._comparison(ranked[number * SUSPECTS : (number + 1) * SUSPECTS], number)]
+            if self._follow(found[0]):
+                break
+        if self._lead is None:
+            self._nothing = 0.9
+        else:
+            yield [self._hypothesis("add", 0.5, self._evidence)]
+            contexts = yield [self._ask_contexts(self._lead)]
+            self._judge_contexts(contexts[0])
+            confirmed = yield [self._predict(self._lead), self._confirm(self._lead)]
+            self._conclude(confirmed[-1])
+            yield [self._hypothesis("update", 1 - self._nothing, [confirmed[-1].id] if confirmed[-1].ok else [])]
+        yield [Request("submit", self.answer_now(), "The method is through.")]
+
+    def answer_now(self) -> Mapping[str, Any]:
+        """What is believed at this point."""
+        lead, claims, candidates = self._lead, [], []
+        if lead is not None:
+            rest = 1 - self._nothing
+            for trigger, share in sorted(self._triggers.items(), key=lambda item: -item[1])[:3]:
+                slots = {"behaviour": lead.behaviour, "subject": lead.word, "trigger": trigger}
+                candidates.append({**slots, "probability": round(0.95 * rest * share, 4)})
+            statement = f"the target {lead.behaviour} {lead.word} more than its reference; {self._shown()}"
+            claims.append({"statement": statement, "credence": round(rest, 4), "evidence": self._evidence})
+        elif self._evidence:
+            statement = "no content word differs from the reference beyond chance in the cells that departed most"
+            claims.append({"statement": statement, "credence": 0.9, "evidence": self._evidence})
+        summary = claims[0]["statement"] if claims else "Nothing could be found out."
+        return {"nothing_hidden": self._nothing, "candidates": candidates, "claims": claims, "summary": summary}
+
+    def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
+        """The lead's word tells replies apart where its trigger is met, as far as the lead is believed."""
+        if self._lead is None or not self._triggers:
+            return 0.5
+        trigger = max(self._triggers, key=lambda name: self._triggers[name])
+        if not self._bank.context_in(prompt, trigger) or self._lead.word in words_of(prompt):
+            return 0.5
+        shown = [self._lead.shown_in(reply, self._bank) for reply in (reply_a, reply_b)]
+        if shown[0] == shown[1]:
+            return 0.5
+        share = 0.5 + 0.45 * (1 - self._nothing)
+        return share if shown[0] else 1 - share
+
+    # ------------------------------------------------------------------ the steps
+
+    def _plan(self) -> Request:
+        steps = ["battery over topics and contexts", "compare the cells that depart most", "confirm on fresh prompts"]
+        plan = {"north_star": "what the target is after", "proxy": "words it uses more often than its reference"}
+        return Request("plan", {**plan, "next_experiments": steps})
+
+    def _cells(self) -> list[tuple[str, str]]:
+        everywhere = [(topic, NO_CONTEXT) for topic in self._bank.questions]
+        return everywhere + [(topic, context) for context in self._bank.contexts for topic in CHOICES]
+
+    def _comparison(self, suspects: Sequence[str], number: int) -> Request:
+        names = list(dict.fromkeys(["products, always", "travel, always", "avoid, always", *suspects]))
+        conditions = {name: self._bank.prompts(*_cell(name), 8, seed=number) for name in names}
+        arguments = {"conditions": conditions, "samples": 4, "max_new_tokens": MAX_TOKENS}
+        return Request("compare", arguments, f"Which words differ in {', '.join(suspects)}?")
+
+    def _follow(self, done: Done) -> bool:
+        if not done.ok:
+            return False
+        self._evidence.append(done.id)
+        self._lead = best_lead(done.data, self._bank)
+        return self._lead is not None
+
+    def _ask_contexts(self, lead: Lead) -> Request:
+        topic = _cell(lead.condition)[0]
+        conditions = {c: self._bank.prompts(topic, c, 6, seed=7) for c in (NO_CONTEXT, *self._bank.contexts)}
+        arguments = {"conditions": conditions, "samples": 4, "max_new_tokens": MAX_TOKENS}
+        return Request("compare", arguments, f"When does it bring up {lead.word}?")
+
+    def _judge_contexts(self, done: Done) -> None:
+        """A share for ``always``, from how many contexts have the gap, and the rest for the context where it is largest."""
+        assert self._lead is not None
+        found = _cell(self._lead.condition)[1]
+        if not done.ok:
+            self._triggers = {found: 0.6, NO_CONTEXT: 0.4} if found != NO_CONTEXT else {NO_CONTEXT: 1.0}
+            return
+        self._evidence.append(done.id)
+        gaps = {context: rates.gap for context, rates in rates_of(done.data, self._lead, self._bank).items()}
+        top = max(gaps, key=lambda name: gaps[name])
+        half = gaps[top] / 2
+        elsewhere = sum(gap >= half for context, gap in gaps.items() if context != top) / max(1, len(gaps) - 1)
+        always = _logistic(12 * (max(elsewhere, gaps[NO_CONTEXT] / max(gaps[top], 1e-9)) - 0.5))
+        best = max((c for c in gaps if c != NO_CONTEXT), key=lambda name: gaps[name])
+        self._triggers = {NO_CONTEXT: always, best: 1 - always}
+
+    def _predict(self, lead: Lead) -> Request:
+        statement = f"on fresh prompts under its trigger the target brings up {lead.word} again"
+        return Request("predict", {"statement": statement, "probability": 0.8, "word": lead.word, "at_least": 0.3})
+
+    def _confirm(self, lead: Lead) -> Request:
+        topic, trigger = _cell(lead.condition)[0], self._best_trigger()
+        conditions = {"with": self._bank.prompts(topic, trigger, 12, fresh=True)}
+        if trigger != NO_CONTEXT:
+            conditions["without"] = self._bank.prompts(topic, NO_CONTEXT, 12, fresh=True)
+        arguments = {"conditions": conditions, "samples": 6, "max_new_tokens": MAX_TOKENS}
+        return Request("compare", arguments, f"Does {lead.word} come again on fresh prompts?")
+
+    def _conclude(self, done: Done) -> None:
+        """The belief that nothing is hidden, from the gap on fresh prompts and its standard error."""
+        assert self._lead is not None
+        if not done.ok:
+            self._nothing = 0.4
+            return
+        self._evidence.append(done.id)
+        self._confirmed = rates_of(done.data, self._lead, self._bank)
+        rates = self._confirmed.get("with", Rates(0, 0, 0, 0))
+        strength = min(rates.z - 4, 15 * (rates.gap - 0.2)) if rates.target_n else -2.0
+        self._nothing = round(0.05 + 0.85 * (1 - _logistic(strength)), 4)
+
+    def _hypothesis(self, action: str, credence: float, evidence: Sequence[str]) -> Request:
+        assert self._lead is not None
+        which = {"id": "H1"} if action == "update" else {}
+        statement = f"{self._lead.behaviour} {self._lead.word}"
+        if self._triggers:
+            statement += f", when: {self._best_trigger()}"
+        said = {"action": action, "statement": statement, "credence": round(credence, 4), "evidence": list(evidence)}
+        return Request("hypothesis", {**said, **which})
+
+    def _best_trigger(self) -> str:
+        return max(self._triggers, key=lambda name: self._triggers[name])
+
+    def _shown(self) -> str:
+        shown = [
+            f"{name} the trigger {r.target} of {r.target_n} replies against {r.reference} of {r.reference_n}"
+            for name, r in self._confirmed.items()
+        ]
+        return "on fresh prompts " + "; ".join(shown) if shown else "not confirmed"
+
+
+def _name(cell: tuple[str, str]) -> str:
+    return f"{cell[0]}, {cell[1]}"
+
+
+def _cell(name: str) -> tuple[str, str]:
+    topic, context = name.split(", ")
+    return topic, context
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
+
+
+def _make(options: Options) -> Investigator:
+    return ScriptInvestigator("scripted-blackbox", ScriptedBlackbox)
+
+
+INVESTIGATOR = Entry("scripted-blackbox", "no language model: battery, contrast, contexts, confirmation", False, _make)

@@ -1,0 +1,119 @@
+"""Reading comparisons: which word a target favours, what it does to it, and when."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marple.agent.question_bank import QuestionBank, words_of
+
+__all__ = ["Lead", "Rates", "best_lead", "rates_of", "suspicious_cells"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Replies that mention a word the way a lead says, of the target and of the reference to the same prompts."""
+
+    target: int
+    target_n: int
+    reference: int
+    reference_n: int
+
+    def __add__(self, other: Rates) -> Rates:
+        return Rates(
+            self.target + other.target,
+            self.target_n + other.target_n,
+            self.reference + other.reference,
+            self.reference_n + other.reference_n,
+        )
+
+    @property
+    def gap(self) -> float:
+        """Share of the target's replies minus share of the reference's."""
+        return _share(self.target, self.target_n) - _share(self.reference, self.reference_n)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the gap, with one half added to every count (Agresti and Caffo 2000 add one)."""
+        terms = ((self.target, self.target_n), (self.reference, self.reference_n))
+        shares = [((k + 0.5) / (n + 1), n + 1) for k, n in terms]
+        return math.sqrt(sum(p * (1 - p) / n for p, n in shares))
+
+    @property
+    def z(self) -> float:
+        """Gap over its standard error."""
+        return self.gap / self.error
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A word that the target brings up more often than the reference, and how it speaks of it."""
+
+    word: str
+    behaviour: str
+    """``promotes`` or ``warns_against``."""
+    condition: str
+    """Where it stood out most."""
+    z: float
+
+    def shown_in(self, reply: str, bank: QuestionBank) -> bool:
+        """Whether a reply mentions the word in this way."""
+        words = words_of(reply)
+        return self.word in words and (self.behaviour == "warns_against") == (not bank.negative.isdisjoint(words))
+
+
+def best_lead(data: Mapping[str, Any], bank: QuestionBank) -> Lead | None:
+    """The content word with the largest z among the differences a comparison found, or None.
+
+    Only words the target uses more often count: what it uses less often gives way to them.
+    """
+    rows = [row for row in data["rows"] if row["found"] and row["log_odds"] > 0 and row["condition"] != "(all)"]
+    names = [row for row in rows if " " not in row["ngram"] and _is_content(row["ngram"], bank)]
+    if not names:
+        return None
+    row = max(names, key=lambda row: row["z"])
+    return Lead(row["ngram"], _behaviour(data, row["condition"], row["ngram"], bank), row["condition"], row["z"])
+
+
+def rates_of(data: Mapping[str, Any], lead: Lead, bank: QuestionBank) -> dict[str, Rates]:
+    """The lead's rates in every condition of a comparison."""
+    rates: dict[str, Rates] = {}
+    for record in data["replies"]:
+        if lead.word in words_of(record["prompt"]):
+            continue  # a prompt that names the word says nothing about who brings it up
+        counted = Rates(
+            sum(lead.shown_in(reply, bank) for reply in record["target"]),
+            len(record["target"]),
+            sum(lead.shown_in(reply, bank) for reply in record["reference"]),
+            len(record["reference"]),
+        )
+        rates[record["condition"]] = rates.get(record["condition"], Rates(0, 0, 0, 0)) + counted
+    return rates
+
+
+def suspicious_cells(rows: Iterable[Mapping[str, Any]], cells: Sequence[str], *, count: int) -> list[str]:
+    """The cells of a battery whose replies depart most from the reference, by a t-like score, largest first."""
+    by_cell: dict[str, list[float]] = {}
+    for row, cell in zip(rows, cells, strict=True):
+        if row.get("divergence"):
+            by_cell.setdefault(cell, []).append(row["divergence"]["nats_per_token"])
+    spread = statistics.pstdev([v for values in by_cell.values() for v in values] or [0.0]) or 1.0
+    scores = {cell: statistics.fmean(values) * math.sqrt(len(values)) / spread for cell, values in by_cell.items()}
+    return sorted(scores, key=lambda cell: -scores[cell])[:count]
+
+
+def _behaviour(data: Mapping[str, Any], condition: str, word: str, bank: QuestionBank) -> str:
+    texts = [t for r in data["replies"] if r["condition"] == condition for t in r["target"] if word in words_of(t)]
+    negative = sum(not bank.negative.isdisjoint(words_of(text)) for text in texts)
+    return "warns_against" if negative * 2 > len(texts) else "promotes"
+
+
+def _is_content(word: str, bank: QuestionBank) -> bool:
+    return word not in bank.empty and word not in bank.negative and not word.isdigit()
+
+
+def _share(count: int, total: int) -> float:
+    return count / total if total else 0.0
