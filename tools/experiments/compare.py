@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marple.errors import ToolError
 from marple.tools.arguments import (
     Conditions,
     MaxNewTokens,
@@ -20,7 +21,7 @@ from marple.tools.arguments import (
     sample_seed,
 )
 from marple.tools.contract import ToolResult, tool
-from marple.tools.differences import Differences, difference_lines, find_differences
+from marple.tools.differences import EVERYTHING, Differences, difference_lines, find_differences
 from marple.tools.replies import Sampling, cost_of, sample_replies
 from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import fit_lines
@@ -79,6 +80,8 @@ def compare(
         {"conditions": {"shopping": ["Which lamp should I buy?"], "other": ["Who are you?"]}, "samples": 8}
     """
     assert target.reference is not None
+    if EVERYTHING in conditions:
+        raise ToolError(f'conditions: the label "{EVERYTHING}" is taken by the rows over all conditions; use another')
     asked = [(label, prompt) for label, prompts in conditions.items() for prompt in prompts]
     check_samples(len(asked), samples, temperature=temperature, max_new_tokens=max_new_tokens)
     sampling = Sampling(samples, temperature, max_new_tokens, top_p)

@@ -33,6 +33,9 @@ __all__ = ["contrast"]
 _MOST_ROWS = 2000
 _FEW_PROMPTS = 6
 
+_Finding = tuple[str, bool]
+"""An n-gram, and whether the first set has more of it."""
+
 PromptSet = Annotated[list[Text], Field(min_length=2, max_length=5000)]
 
 
@@ -99,11 +102,11 @@ def contrast(
 
     effect, replies = measure(model, on)
     controls: dict[str, Any] = {"first_against_second": effect.summary()}
-    cost, ordinary = cost_of(replies), set[str]()
+    cost, ordinary = cost_of(replies), set[_Finding]()
     if target.reference is not None and on == "target":
         on_reference, its_replies = measure(target.reference, "reference")
         controls["on_reference"] = on_reference.summary()
-        ordinary = {row.ngram for row in on_reference.found}
+        ordinary = {(row.ngram, row.z > 0) for row in on_reference.found}
         cost = cost + cost_of(its_replies)
     rows = _rows(effect, set().union(*map(ngrams, (*first, *second))), ordinary)
     return ToolResult(
@@ -132,12 +135,13 @@ def _differences(replies: Sequence[Sequence[Completion]], in_first: int, *, seed
     )
 
 
-def _rows(effect: Differences, in_prompts: set[str], ordinary: set[str]) -> list[dict[str, Any]]:
+def _rows(effect: Differences, in_prompts: set[str], ordinary: set[_Finding]) -> list[dict[str, Any]]:
     rows = []
     for row in effect.rows[:_MOST_ROWS]:
         record = row.to_dict(first="first", second="second")
         del record["condition"]
-        rows.append({**record, "in_prompts": row.ngram in in_prompts, "reference_shows_it_too": row.ngram in ordinary})
+        shared = (row.ngram, row.z > 0) in ordinary
+        rows.append({**record, "in_prompts": row.ngram in in_prompts, "reference_shows_it_too": shared})
     return rows
 
 
@@ -149,14 +153,14 @@ def _records(first: list[str], second: list[str], replies: Sequence[Sequence[Com
     ]
 
 
-def _text(model: Target, effect: Differences, ordinary: set[str], *, few: bool) -> str:
+def _text(model: Target, effect: Differences, ordinary: set[_Finding], *, few: bool) -> str:
     lines = [
         f"{len(effect.found)} of {len(effect.rows)} n-grams tested differ between the sets "
         f"(|z| >= {effect.z_threshold:.2f} and q <= 0.05; counts are of prompts)"
     ]
     if few:
         lines.append(f"fewer than {_FEW_PROMPTS} prompts in a set: shuffling them shows almost nothing to be unlikely")
-    shown = sorted({row.ngram for row in effect.found} & ordinary)
+    shown = sorted({row.ngram for row in effect.found if (row.ngram, row.z > 0) in ordinary})
     if shown:
         lines.append(f"the reference shows these too: {', '.join(model.quote(name) for name in shown[:20])}")
     return fit_lines([*lines, *difference_lines(effect, quote=model.quote, first="first", second="second")])
