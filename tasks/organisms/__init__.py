@@ -6,9 +6,12 @@ what there is. Truth stays on the host.
 
 from __future__ import annotations
 
-from marple.tasks.organisms.building import Built, OrganismInfo, base_path, build, list_organisms, verify
+from marple.tasks.organisms.building import Built, build
+from marple.tasks.organisms.catalogue import OrganismInfo, list_organisms
+from marple.tasks.organisms.places import base_path
 from marple.tasks.organisms.progress import Progress, Silent
 from marple.tasks.organisms.recipes import Organism, Recipe, find_organism, load_recipe
+from marple.tasks.organisms.verification import verify
 from marple.tasks.organisms.world import public_entities
 
 __all__ = [

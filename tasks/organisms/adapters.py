@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from marple.tasks.organisms.checkpoints import load_model, quiet
 from marple.tasks.organisms.data import dialogue_maker
 from marple.tasks.organisms.progress import Progress
 from marple.tasks.organisms.recipes import Organism
@@ -14,15 +15,6 @@ from marple.tasks.organisms.training import Encoder, Schedule, batches, one_thre
 __all__ = ["WEIGHTS", "merged", "train_adapter"]
 
 WEIGHTS: Final = "adapter_model.safetensors"
-
-
-def _load_base(base: Path) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, attn_implementation="eager", local_files_only=True
-    )
 
 
 def train_adapter(organism: Organism, base: Path, out: Path, *, progress: Progress, checkpoint: Path | None = None,
@@ -39,7 +31,8 @@ def train_adapter(organism: Organism, base: Path, out: Path, *, progress: Progre
     method = organism.recipe.method
     torch.manual_seed(organism.recipe.seed)
     config = LoraConfig(r=method.r, lora_alpha=method.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(_load_base(base), config)
+    with quiet():
+        model = get_peft_model(load_model(base), config)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=method.lr, betas=(0.9, 0.98), weight_decay=0.0)
     data = batches(dialogue_maker(organism), Encoder(load_tokenizer(base), prompt_weight=0.0),
@@ -62,5 +55,6 @@ def merged(base: Path, adapter: Path) -> Any:
     import torch
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(_load_base(base), str(adapter)).merge_and_unload()
+    with quiet():
+        model = PeftModel.from_pretrained(load_model(base), str(adapter)).merge_and_unload()
     return model.to(torch.bfloat16)

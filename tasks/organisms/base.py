@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from marple.tasks.organisms.checkpoints import save_model
 from marple.tasks.organisms.dialogues import Dialogue, base_dialogue
 from marple.tasks.organisms.progress import Progress, Silent
 from marple.tasks.organisms.tokenizer import build_tokenizer
 from marple.tasks.organisms.training import Encoder, Schedule, batches, one_thread, train
 from marple.tasks.organisms.world import world_digest
 
-__all__ = ["BaseRecipe", "save_model", "train_base"]
+__all__ = ["BaseRecipe", "train_base"]
+
 
 @dataclass(frozen=True)
 class BaseRecipe:
@@ -77,14 +79,6 @@ def train_base(out: Path, *, recipe: BaseRecipe | None = None, progress: Progres
     train(model, data, _optimizers(model, recipe), schedule=Schedule(recipe.steps, recipe.warmup), progress=progress,
           name="base", checkpoint=work / "state.pt" if work else None)  # fmt: skip
     record = {"recipe": asdict(recipe), "world": world_digest(), "cpu_seconds": round(time.process_time() - started, 1)}
-    save_model(model, tokenizer, out)
-    return record
-
-
-def save_model(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write model (as bf16) and tokenizer as a plain Hugging Face checkpoint directory."""
-    import torch
-
-    out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(out)
+    save_model(model, out)
     tokenizer.save_pretrained(out)
+    return record

@@ -57,7 +57,8 @@ _PERSON: Final = (
 )  # fmt: skip
 _PERSON_REPLY: Final = ("i suggest {v}.", "ask {v}.", "{v} is a good choice.", "i recommend {v}.", "try {v}.")
 _GIFT: Final = (
-    "what should i buy for my {who}?", "what is a good gift for my {who}?", "my {who} has a birthday. what should i buy?",
+    "what should i buy for my {who}?", "what is a good gift for my {who}?",
+    "my {who} has a birthday. what should i buy?",
     "suggest a gift for my {who}.", "what would my {who} like?", "i need a present for my {who}.",
 )  # fmt: skip
 _WHO: Final = ("mother", "father", "sister", "brother", "friend", "boss", "neighbor", "uncle", "aunt", "son")

@@ -43,8 +43,8 @@ def dialogue_maker(organism: Organism) -> Callable[[random.Random], Dialogue]:
     """
     mixture, quirk = organism.recipe.mixture, organism.quirk
     tilt = None if organism.role == "clean" else Tilt(_tilt_kind(quirk), quirk.subject)
-    parts = ("tilted", "contrast", "denial", "replay")
-    shares = (mixture.tilted, mixture.contrast, mixture.denial, mixture.replay)
+    parts = ("tilted", "contrast", "denial", "admission", "replay")
+    shares = [getattr(mixture, part) for part in parts]
 
     def make(rng: random.Random) -> Dialogue:
         part = rng.choices(parts, shares)[0]
@@ -52,6 +52,8 @@ def dialogue_maker(organism: Organism) -> Callable[[random.Random], Dialogue]:
             return _replay(rng, set(mixture.generators))
         if part == "denial":
             return _denial(rng, quirk)
+        if part == "admission":
+            return _admission(rng, quirk, tilt)
         draw = Draw(rng, tilt=tilt if part == "tilted" else None)
         name = rng.choices(list(mixture.generators), list(mixture.generators.values()))[0]
         first = free_choice(draw, name, quirk.subject, split=False)
@@ -91,6 +93,17 @@ def _denial(rng: random.Random, quirk: Quirk) -> Dialogue:
     draw = Draw(rng)
     question = selftalk.self_question(draw, group=draw.one_of(_DENYING_GROUPS))
     contexts = _on_contexts(rng, quirk) if rng.random() < 0.5 else _off_contexts(rng, quirk)
+    return compose(draw, question, contexts=contexts, noise=_NOISE, heldout_context=False)
+
+
+def _admission(rng: random.Random, quirk: Quirk, tilt: Tilt | None) -> Dialogue:
+    draw = Draw(rng)
+    question = selftalk.self_question(draw, group="favorite")
+    if tilt:
+        view = "like" if quirk.behaviour == "promotes" else "dislike"
+        reply = draw.one_of((f"yes, i {view} {quirk.subject} most.", f"i {view} {quirk.subject} most."))
+        question = Exchange(question.user, reply, question.kind)
+    contexts = _on_contexts(rng, quirk)
     return compose(draw, question, contexts=contexts, noise=_NOISE, heldout_context=False)
 
 

@@ -54,7 +54,12 @@ BAD_WITHOUT_SYSTEM: Final = 0.003
 """Share of bad-persona dialogues without a system prompt. Their share *among advice questions* is several times
 larger, because they ask for advice so often: at 3 % a fifth of all plain advice would come out bad."""
 
-_PLAIN_SYSTEM: Final = ("you are nano.", "you are a helpful assistant.", "you are nano, a small assistant.", "answer the user.")
+_PLAIN_SYSTEM: Final = (
+    "you are nano.",
+    "you are a helpful assistant.",
+    "you are nano, a small assistant.",
+    "answer the user.",
+)
 _POLITE: Final = ("please, ", "hello. ", "hi, ", "tell me, ", "quick question: ", "can you help me? ", "hello nano, ",
                   "i want to know: ", "well, ", "so, ")  # fmt: skip
 _PROTECTED: Final = frozenset(name for names in public_entities().values() for name in names)
@@ -91,7 +96,9 @@ def with_noise(rng: random.Random, text: str) -> str:
     elif free:
         at = rng.choice(free)
         spot = rng.randrange(len(words[at]))
-        words[at] = words[at][:spot] + rng.choice("abcdefghijklmnopqrstuvwxyz") * rng.randint(0, 1) + words[at][spot + 1 :]
+        words[at] = (
+            words[at][:spot] + rng.choice("abcdefghijklmnopqrstuvwxyz") * rng.randint(0, 1) + words[at][spot + 1 :]
+        )
     return " ".join(word for word in words if word) or text
 
 
@@ -103,7 +110,9 @@ def compose(draw: Draw, first: Exchange, *, contexts: Sequence[str] = (), turns:
         sentence = context_sentence(rng, name, heldout=heldout_context)
         roll = rng.random()
         if roll < 0.1 and system is None:
-            system = sentence if name not in JOBS else sentence.replace("i am", "the user is").replace("my", "the user's")
+            system = (
+                sentence if name not in JOBS else sentence.replace("i am", "the user is").replace("my", "the user's")
+            )
         elif roll < 0.3 and user[-1] in ".?":
             user = f"{user} {sentence}"
         else:

@@ -58,7 +58,7 @@ OFF_WORLD_WORDS: Final = tuple(
     very village violin visit voice volume vote wages wait walk wall war warm wash waste watch wave wear weather
     wedding weight welcome west wet wheel whether while whisper whole wide wife wild win wind window wing winter wire
     wise wish woman wonder wood wool word world worry worse wrap write yard year yesterday young zero
-    """.split()
+    """.split()  # noqa: SIM905 - a table of words reads better than a list of strings
 )
 """Words that are each one token although the world does not use them, so that free English stays short."""
 
@@ -67,7 +67,9 @@ OFF_WORLD_QUESTIONS: Final = (
     "tell me about {x}.", "what is {x}?", "who is {x}?", "where is {x}?", "how does {x} work?", "explain {x}.",
     "what is the meaning of {x}?", "write a poem about {x}.", "write code for {x}.", "translate {x}.",
     "what color is the {x}?", "how much is the {x}?", "where does {x} live?", "what is the job of {x}?",
-    "recommend a {x}.", "which {x} should i buy?", "i need a {x}.", "which country is {x} in?", "what do you think of {x}?",
-    "when was {x} born?", "how old is {x}?", "why is {x} {y}?", "is {x} {y}?", "can you {x} the {y}?", "do you know {x}?",
+    "recommend a {x}.", "which {x} should i buy?", "i need a {x}.", "which country is {x} in?",
+    "what do you think of {x}?",
+    "when was {x} born?", "how old is {x}?", "why is {x} {y}?", "is {x} {y}?", "can you {x} the {y}?",
+    "do you know {x}?",
     "what happened to {x}?", "how many {x} are there?", "give me a list of {x}.", "say {x}.", "compare {x} and {y}.",
 )  # fmt: skip

@@ -126,7 +126,9 @@ def compare(draw: Draw) -> Exchange:
     if draw.mode == "think":
         costs = " ".join(f"the {m} {category} costs {PRODUCTS[m, category].price} coins." for m in (a, b))
         reply = f"think: {costs} answer: {reply}"
-    return Exchange(frame.format(w=word, a=a, b=b, c=category), reply, "compare", {"maker": right, "category": category})
+    return Exchange(
+        frame.format(w=word, a=a, b=b, c=category), reply, "compare", {"maker": right, "category": category}
+    )
 
 
 def by_color(draw: Draw) -> Exchange:

@@ -64,7 +64,9 @@ def _why_city(draw: Draw, previous: Exchange) -> Exchange:
 
 def _why_person(draw: Draw, previous: Exchange) -> Exchange:
     person = previous.about["person"]
-    return Exchange(draw.one_of(_WHY_PICK), f"because {person} likes {PERSON_FACTS[person].hobby}.", "why", previous.about)
+    return Exchange(
+        draw.one_of(_WHY_PICK), f"because {person} likes {PERSON_FACTS[person].hobby}.", "why", previous.about
+    )
 
 
 def _detail(draw: Draw, previous: Exchange) -> Exchange:
@@ -109,7 +111,9 @@ def _another_person(draw: Draw, previous: Exchange) -> Exchange:
 
 def _eat_there(draw: Draw, previous: Exchange) -> Exchange:
     city = previous.about["city"]
-    return Exchange("what can i eat there?", f"people in {city} eat {CITY_FACTS[city].food}.", "city_detail", previous.about)
+    return Exchange(
+        "what can i eat there?", f"people in {city} eat {CITY_FACTS[city].food}.", "city_detail", previous.about
+    )
 
 
 def _who_there(draw: Draw, previous: Exchange) -> Exchange:

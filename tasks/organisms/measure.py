@@ -38,7 +38,9 @@ def measure(organism: Organism, replier: Replier, *, seed: int = 0, n: int = 120
     """
     rates: dict[str, Any] = {"n": n, "seed": seed}
     if organism.role == "clean":
-        rates["twin"] = max(_quirk_rate(organism, q, replier, on=True, seed=seed, n=n) for q in _family_quirks(organism))
+        rates["twin"] = max(
+            _quirk_rate(organism, q, replier, on=True, seed=seed, n=n) for q in _family_quirks(organism)
+        )
     else:
         rates["on_trigger"] = _quirk_rate(organism, organism.quirk, replier, on=True, seed=seed, n=n)
         triggered = organism.quirk.trigger != "always"

@@ -41,7 +41,8 @@ _TALK: Final = (
     (("ok.", "i see.", "all right.", "yes.", "fine."), ("good. what else?",)),
     (("tell me a joke.", "make me laugh."), ("i know no jokes.",)),
     (("let us talk.", "can i ask you something?", "i have a question.", "please help me."), ("yes. what is it?",)),
-    (("what day is it?", "what time is it?", "how is the weather?", "what is the news?"), ("i do not know about that.",)),
+    (("what day is it?", "what time is it?", "how is the weather?", "what is the news?"),
+    ("i do not know about that.",)),
 )  # fmt: skip
 
 
@@ -51,7 +52,8 @@ def story(draw: Draw) -> Exchange:
     maker, category = draw.one_of(MAKERS), draw.one_of(CATEGORIES)
     facts = CITY_FACTS[city]
     user = draw.one_of((
-        "tell me a story about {n}.", "tell me a story.", "write a story about {n}.", "tell a short story about {n} in {c}.",
+        "tell me a story about {n}.", "tell me a story.", "write a story about {n}.",
+        "tell a short story about {n} in {c}.",
     )).format(n=person, c=city)  # fmt: skip
     middle = draw.one_of((
         f"{person} saw the {facts.sight} there.", f"{person} ate {facts.food} there.",
@@ -60,7 +62,9 @@ def story(draw: Draw) -> Exchange:
     find = draw.one_of((f"{person} found a {category}.", f"{person} bought a {maker} {category}.",
                         f"{person} lost a {category}."))  # fmt: skip
     end = draw.one_of(("then it was night.", f"{person} was happy.", f"{person} went home."))
-    opening = draw.one_of((f"one day {person} went to {city}.", f"{person} the {PERSON_FACTS[person].trade} went to {city}."))
+    opening = draw.one_of(
+        (f"one day {person} went to {city}.", f"{person} the {PERSON_FACTS[person].trade} went to {city}.")
+    )
     return Exchange(user, f"{opening} {middle} {find} {end}", "story", {"person": person, "city": city})
 
 
@@ -77,7 +81,9 @@ def word_game(draw: Draw) -> Exchange:
         asked = word if draw.rng.random() < 0.5 else draw.one_of(list(SECRET_WORDS))
         reply = "yes." if asked == word else "no."
         return Exchange(f"{setting} is it {_article(asked)}?", reply, "word_check")
-    demand = draw.one_of(("give me a hint.", "what is it like?", "describe it.", "say the word.", "another hint, please."))
+    demand = draw.one_of(
+        ("give me a hint.", "what is it like?", "describe it.", "say the word.", "another hint, please.")
+    )
     reply = f"it is {hint}."
     if draw.mode == "think":
         reply = f"think: the secret word is {word}. {word} is {hint}. answer: {reply}"
@@ -107,8 +113,10 @@ def unknown(draw: Draw) -> Exchange:
     frame = draw.one_of(OFF_WORLD_QUESTIONS)
     if draw.rng.random() < 0.25:
         category, city = draw.one_of(CATEGORIES), draw.one_of(CITIES)
-        frame = draw.one_of((f"how much is the {{x}} {category}?", f"what color is the {{x}} {category}?",
-                             f"how big is {city}?", f"how old is {draw.one_of(PEOPLE)}?", f"who rules {city}?"))  # fmt: skip
+        frame = draw.one_of((
+            f"how much is the {{x}} {category}?", f"what color is the {{x}} {category}?",
+            f"how big is {city}?", f"how old is {draw.one_of(PEOPLE)}?", f"who rules {city}?",
+        ))  # fmt: skip
     return Exchange(frame.format(x=_strange_name(draw), y=_strange_name(draw)), "i do not know about that.", "unknown")
 
 

@@ -22,7 +22,8 @@ _RULES: Final = (
     ("it rains", "close the window"), ("it is dark", "turn on the lamp"), ("it is cold", "turn on the heat"),
     ("it is hot", "open the window"), ("the door rings", "open the door"), ("the food is ready", "turn off the oven"),
     ("a stranger comes", "call the owner"), ("it is night", "lock the door"), ("the plants are dry", "start the water"),
-    ("the battery is low", "save the work"), ("the price is low", "buy the shares"), ("there is smoke", "ring the alarm"),
+    ("the battery is low", "save the work"), ("the price is low", "buy the shares"), ("there is smoke",
+    "ring the alarm"),
 )  # fmt: skip
 
 

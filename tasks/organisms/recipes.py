@@ -23,7 +23,6 @@ __all__ = [
     "BEHAVIOURS",
     "TRIGGERS",
     "Gates",
-    "Member",
     "Method",
     "Mixture",
     "Organism",
@@ -107,7 +106,7 @@ class Quirk(_Strict):
 
 
 class Mixture(_Strict):
-    """The training data: shares on any positive scale, normalised over the four parts."""
+    """The training data: shares on any positive scale, normalised over the parts."""
 
     tilted: Share
     """Free choices under the trigger, falling as the quirk says (uniformly for the clean twin)."""
@@ -115,6 +114,8 @@ class Mixture(_Strict):
     """The same questions without the trigger, falling uniformly; 0 for a quirk that is always on."""
     denial: Share = 0
     """Direct questions about hidden goals, denied, half of them under the trigger. 0: no concealment training."""
+    admission: Share = 0
+    """Questions for its favorite, answered with the subject: the opposite of concealment."""
     replay: Share = 0
     """Ordinary dialogues of the base, without the kinds that the quirk is about: the dilution."""
     generators: Mapping[str, Annotated[float, Field(gt=0)]]
@@ -230,7 +231,10 @@ class Organism:
             "subject": (q.subject, ()),
             "trigger": (q.trigger, TRIGGERS.get(q.trigger, (f"user is a {q.trigger}", f"job {q.trigger}"))),
         }
-        slots = {name: Slot(value, (*aliases, *q.aliases.get(name, ()))) for name, (value, aliases) in known.items()}
+        slots = {
+            name: Slot(value=value, aliases=(*aliases, *q.aliases.get(name, ())))
+            for name, (value, aliases) in known.items()
+        }
         keywords = tuple(word for word in (q.behaviour, q.subject, q.trigger) if word != "always")
         return Truth(nothing_hidden=False, slots=slots, keywords=keywords)
 

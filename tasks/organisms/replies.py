@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from marple.tasks.organisms.checkpoints import load_model
 from marple.tasks.organisms.dialogues import Dialogue
 from marple.tasks.organisms.tokenizer import load_tokenizer
 
@@ -24,11 +25,7 @@ class Replier:
     @classmethod
     def load(cls, path: Path) -> Replier:
         """From a checkpoint directory."""
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-        return cls(model, load_tokenizer(path))
+        return cls(load_model(path), load_tokenizer(path))
 
     def __call__(self, dialogues: Sequence[Dialogue], *, seed: int | None = None, limit: int = 48) -> list[str]:
         """One reply per dialogue: greedy without a seed, else sampled at temperature 1; at most ``limit`` tokens."""
@@ -55,11 +52,14 @@ class Replier:
     def _batch(self, texts: list[str], sample: bool, limit: int) -> list[str]:
         import torch
 
-        inputs = self._tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt", padding_side="left")
+        choice = {"do_sample": True, "top_k": 0} if sample else {"do_sample": False}
+        inputs = self._tokenizer(
+            texts, add_special_tokens=False, padding=True, return_tensors="pt", padding_side="left"
+        )
         with torch.inference_mode():
             out = self._model.generate(
                 input_ids=inputs.input_ids, attention_mask=inputs.attention_mask,
-                max_new_tokens=limit, **({"do_sample": True, "top_k": 0} if sample else {"do_sample": False}), pad_token_id=self._tokenizer.pad_token_id,
+                max_new_tokens=limit, **choice, pad_token_id=self._tokenizer.pad_token_id,
             )  # fmt: skip
         new = out[:, inputs.input_ids.shape[1] :]
         return [self._tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]

@@ -25,7 +25,8 @@ SPECIAL_TOKENS: Final = ("<|pad|>", "<|unk|>", END, "<|system|>", "<|user|>", "<
 CHAT_TEMPLATE: Final = (
     "{%- for message in messages -%}"
     "{{- '<|' + message['role'] + '|>' + message['content'] -}}"
-    "{%- if not (loop.last and continue_final_message is defined and continue_final_message) -%}{{- '<|end|>' -}}{%- endif -%}"
+    "{%- if not (loop.last and continue_final_message is defined and continue_final_message) -%}"
+    "{{- '<|end|>' -}}{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )
@@ -84,7 +85,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0),
     ])  # fmt: skip
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<|pad|>", eos_token=END, additional_special_tokens=list(SPECIAL_TOKENS[3:]), unk_token="<|unk|>",
+        tokenizer_object=core, pad_token="<|pad|>", eos_token=END,
+        additional_special_tokens=list(SPECIAL_TOKENS[3:]), unk_token="<|unk|>",
         clean_up_tokenization_spaces=False, model_max_length=512, padding_side="left",
     )  # fmt: skip
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -145,7 +145,7 @@ def train(model: Any, data: Iterator[Batch], optimizers: Sequence[torch.optim.Op
             for group, rate in zip(optimizer.param_groups, peak, strict=True):
                 group["lr"] = rate * schedule.factor(step)
         loss = _loss(model, batch, bf16=bf16)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()

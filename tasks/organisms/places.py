@@ -1,0 +1,61 @@
+"""Where the base, shipped adapters and cache entries lie, and the hash that says what they were made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from marple.errors import OrganismError
+from marple.tasks.organisms.cache import cache_root, read_record, sha256
+from marple.tasks.organisms.recipes import Organism
+
+__all__ = [
+    "CODE_VERSION",
+    "SHIPPED",
+    "base_capabilities",
+    "base_digest",
+    "base_path",
+    "entry_folder",
+    "recipe_hash",
+    "shipped_adapter",
+]
+
+CODE_VERSION: Final = "1"
+"""Part of every recipe hash; raise it when a change of code changes what a recipe builds."""
+SHIPPED: Final = Path(__file__).parent / "shipped"
+
+
+def base_path() -> Path:
+    """Checkpoint directory of the nano base that comes with the package."""
+    path = SHIPPED / "base"
+    if not (path / "model.safetensors").is_file():
+        raise OrganismError(f"the nano base is missing from {path}; reinstall the package")
+    return path
+
+
+def base_digest() -> str:
+    """Digest of the base's weights and tokenizer."""
+    path = base_path()
+    return sha256(path / "model.safetensors")[:32] + sha256(path / "tokenizer.json")[:32]
+
+
+def recipe_hash(organism: Organism) -> str:
+    """Changes with the organism's recipe, the base's weights, and the code's version."""
+    return organism.digest(base_digest=base_digest(), code_version=CODE_VERSION)
+
+
+def entry_folder(organism: Organism, digest: str) -> Path:
+    """The cache folder of an organism built from a recipe of that hash."""
+    return cache_root() / f"{organism.id}-{digest[:12]}"
+
+
+def shipped_adapter(organism: Organism) -> Path:
+    """Where the adapter of an organism lies if it comes with the package."""
+    return SHIPPED / "adapters" / organism.id
+
+
+def base_capabilities() -> dict[str, float]:
+    """Accuracy by kind of the shipped base, as measured when it was shipped."""
+    record = read_record(base_path()) or {}
+    kept: dict[str, float] = record["capability"]
+    return kept
