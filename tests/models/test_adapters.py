@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from marple.agent.models import (
+    PROVIDERS,
     AssistantMessage,
     Message,
     ModelTurn,
@@ -313,6 +314,15 @@ async def test_an_error_that_echoes_the_key_is_scrubbed(provider, serve, opened,
     assert key not in told
     assert key[-12:] not in told
     assert raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("echo", ["plain-0123456789", "sk-pr**********6789", "Bearer other-0123456789"])
+async def test_no_shape_of_a_key_is_told(provider, serve, opened, monkeypatch, echo):
+    monkeypatch.setenv(PROVIDERS[provider].key_variable, "plain-0123456789")
+    script = [Fault(401, f"Incorrect API key provided: {echo}. Find yours on the site.", "invalid_api_key")]
+    with pytest.raises(ModelError, match=r"key provided: \[key\]") as raised:
+        await opened(provider, serve(script)).generate("", HELLO, [])
+    assert "6789" not in str(raised.value)
 
 
 async def test_cancelling_closes_the_connection(provider, serve, opened):
