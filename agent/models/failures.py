@@ -6,6 +6,7 @@ it imports neither.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -100,11 +101,14 @@ def _code_and_words(error: Exception) -> tuple[str, str]:
 
 def _transport_words(error: Exception, words: str) -> str:
     """A failure below HTTP: where it was going and what the transport said."""
-    cause = f" ({error.__cause__})" if error.__cause__ is not None and str(error.__cause__) else ""
+    if isinstance(error, json.JSONDecodeError):
+        return f"the stream is not JSON: {error}"
+    cause = str(error.__cause__ or "")
+    cause = f" ({cause})" if cause and cause != words else ""
     request = vars(error).get("request") or vars(error).get("_request")
     url = urlsplit(str(request.url)) if request is not None else None
     where = f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}: " if url else ""
-    return f"{where}{words or type(error).__name__}{cause}"
+    return f"{where}{words.rstrip('.') or type(error).__name__}{cause}"
 
 
 def _scrubbed(text: str, secrets: Collection[str]) -> str:
