@@ -31,7 +31,7 @@ class RunSummary:
     started: float | None = None
     """Seconds since the epoch."""
     seconds: float | None = None
-    """From the start to the last event."""
+    """Playing time when done (pauses left out), else from the start to the last event."""
     scores: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
     """Why the folder cannot be read."""
@@ -86,7 +86,8 @@ def _summary(path: Path) -> RunSummary:
     except TraceError as error:
         return RunSummary(id=path.name, path=path, status="broken", problem=str(error))
     started = _number(spec.get("created"))
-    seconds = _number(result.get("seconds"))
+    usage = result.get("usage")
+    seconds = _number(usage.get("seconds")) if isinstance(usage, dict) else None
     if seconds is None and started is not None and last is not None:
         seconds = max(0.0, last.ts - started)
     scores = result.get("scores")

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from marple.errors import CorruptTraceError, StorageError, TraceError, UsageError
 from marple.traces import lock
@@ -55,7 +55,7 @@ class RunFolder:
         self._turn = threading.Lock()
 
     @classmethod
-    def create(cls, root: Path, run_id: str, spec: Mapping[str, Any], *, secrets: Collection[str] = ()) -> RunFolder:
+    def create(cls, root: Path, run_id: str, spec: Mapping[str, Any], *, secrets: Collection[str] = ()) -> Self:
         """Make ``root/run_id`` with its ``run.json`` and take its lock.
 
         Args:
@@ -88,7 +88,7 @@ class RunFolder:
             raise
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path) -> Self:
         """Read a run folder, running or not.
 
         Raises:
@@ -97,7 +97,7 @@ class RunFolder:
         return cls(path, log=EventReader(path / "events.jsonl"), scrubber=Scrubber())
 
     @classmethod
-    def reopen(cls, path: Path, *, secrets: Collection[str] = ()) -> RunFolder:
+    def reopen(cls, path: Path, *, secrets: Collection[str] = ()) -> Self:
         """Go on writing a run folder: takes the lock (a dead holder's too), moves a torn last line aside.
 
         Raises:
@@ -234,7 +234,7 @@ class RunFolder:
             self._log.close()
             lock.release(self.path / "lock")
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -27,7 +27,7 @@ def test_runs_are_listed_newest_first_with_what_their_folders_tell(tmp_path: Pat
         tmp_path,
         "newer",
         created=200.0,
-        result={"status": "submitted", "seconds": 12.5, "scores": {"solved": 1}},
+        result={"status": "submitted", "usage": {"seconds": 12.5}, "scores": {"solved": 1}},
     )
     newer, older = list_runs(tmp_path)
 

@@ -39,7 +39,7 @@ REALISTIC: dict[str, dict[str, Any]] = {
         "controls": {},
         "on_target": True,
         "cost": {"prompt_tokens": 3, "generated_tokens": 4, "seconds": 0.1},
-        "artifacts": [{"name": "plot", "media_type": "image/png", "blob": "sha256:" + "0" * 64}],
+        "artifacts": [{"name": "plot", "media_type": "image/png", "ref": "sha256:" + "0" * 64}],
     },
     "hypothesis": {"statement": "It likes the sea.", "credence": 0.4, "evidence": ["E3"]},
     "run_end": {"status": "limit:turns"},
@@ -54,7 +54,7 @@ def test_everything_written_follows_the_schema(run: RunFolder) -> None:
     for type_ in EVENT_TYPES[1:]:
         for role in ROLES:
             run.append(type_, REALISTIC.get(type_, {}), role=role, parent="E1", span="turn 1", seconds=0.25)
-    run.write_result({"status": "submitted", "scores": {"solved": 1.0}, "usage": {}, "seconds": 3.5})
+    run.write_result({"status": "submitted", "scores": {"solved": 1.0}, "usage": {"seconds": 3.5}})
 
     validator("run").validate(json.loads((run.path / "run.json").read_text()))
     validator("result").validate(json.loads((run.path / "result.json").read_text()))
@@ -88,11 +88,11 @@ EVENT = {
         {"ts": "now"},
         {"parent": "the first"},
         {"payload": []},
-        {"type": "tool_call", "payload": {"artifacts": [{"blob": "plot.png"}]}},
+        {"type": "tool_call", "payload": {**REALISTIC["tool_call"], "artifacts": [{"ref": "plot.png"}]}},
         {"type": "hypothesis", "payload": {"credence": 1.5}},
         {"type": "run_start", "payload": {}},
         {"type": "run_end", "payload": {"status": "fine"}},
-        {"type": "tool_call", "payload": {"cost": {"prompt_tokens": -1}}},
+        {"type": "tool_call", "payload": {**REALISTIC["tool_call"], "cost": {"prompt_tokens": -1}}},
     ],
 )
 def test_what_is_no_event_is_refused(change: dict[str, Any]) -> None:
