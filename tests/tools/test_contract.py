@@ -145,9 +145,15 @@ def test_a_tool_that_needs_a_reference_says_so_without_one(tiny: Target) -> None
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("def bad(target, *, seed: int, x: int) -> ToolResult:\n    '''A.\n\n    Example:\n        {}\n    '''", "Args"),
+        (
+            "def bad(target, *, seed: int, x: int) -> ToolResult:\n    '''A.\n\n    Example:\n        {}\n    '''",
+            "Args",
+        ),
         ("def bad(target, *, seed: int, x) -> ToolResult:\n    '''A.\n\n    Args:\n        x: y.\n    '''", "no type"),
-        ("def bad(target, *, seed: int, x: int) -> ToolResult:\n    '''A.\n\n    Args:\n        x: y.\n    '''", "missing"),
+        (
+            "def bad(target, *, seed: int, x: int) -> ToolResult:\n    '''A.\n\n    Args:\n        x: y.\n    '''",
+            "missing",
+        ),
         (
             "def bad(target, *, seed: int, x: int) -> ToolResult:\n"
             "    '''A.\n\n    Args:\n        x: y.\n\n    Example:\n        {\"x\": \"1\"}\n    '''",
@@ -173,7 +179,8 @@ def test_two_tools_of_one_name_are_refused(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "from marple.tools.contract import ToolResult, tool\n\n"
-        "@tool(rung=1)\ndef chat(target, *, seed: int) -> ToolResult:\n    '''Mine.'''\n    return ToolResult(text='')\n"
+        "@tool(rung=1)\ndef chat(target, *, seed: int) -> ToolResult:\n"
+        "    '''Mine.'''\n    return ToolResult(text='')\n"
     )
     with pytest.raises(UsageError, match="two tools are called 'chat'"):
         discover_tools([plugin])

@@ -169,7 +169,9 @@ def test_a_name_that_is_neither_path_nor_hub_id_needs_no_network_to_fail() -> No
             find_target(name)
 
 
-def test_a_hub_id_is_found_in_the_local_cache(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_is_found_in_the_local_cache(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit = "0" * 40
     folder = tmp_path / "hub" / "models--someone--tiny"
     shutil.copytree(checkpoint, folder / "snapshots" / commit)

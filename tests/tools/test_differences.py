@@ -1,0 +1,161 @@
+from collections.abc import Callable
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from marple.tools.differences import EVERYTHING, Differences, difference_lines, find_differences, fold_equal
+from marple.tools.ngrams import NgramTable, ngrams
+
+Shuffle = Callable[[np.random.Generator], NDArray[np.bool_]]
+VOCABULARY = 120
+
+
+def reply(generator: np.random.Generator, rates: NDArray[np.float64], planted: float) -> str:
+    words = [f"w{at}" for at in np.flatnonzero(generator.random(len(rates)) < rates)]
+    if generator.random() < planted:
+        words.append("acme lamps")
+    return " . ".join(words)
+
+
+def experiment(
+    seed: int, *, planted: tuple[float, float], prompts: int = 20, samples: int = 3
+) -> tuple[list[str], list[str], NDArray[np.bool_], Shuffle]:
+    """Replies, conditions and groups; each prompt has its own word rates. Planted: rate in condition a and in b."""
+    generator = np.random.default_rng(seed)
+    base = np.minimum(0.5, 0.6 / np.arange(1, VOCABULARY + 1) ** 0.7)
+    replies, conditions = [], []
+    for prompt in range(prompts):
+        rates = np.clip(base * generator.gamma(1, 1, VOCABULARY), 0, 0.95)
+        condition = "ab"[prompt % 2]
+        for first in (True, False):
+            rate = planted[prompt % 2] if first else 0.02
+            replies += [reply(generator, rates, rate) for _ in range(samples)]
+        conditions += [condition] * 2 * samples
+    group = np.tile(np.repeat([True, False], samples), (prompts, 1))
+    return replies, conditions, group.ravel(), lambda random: random.permuted(group, axis=1).ravel()
+
+
+def run(seed: int, *, planted: tuple[float, float], **size: int) -> Differences:
+    replies, conditions, first, shuffle = experiment(seed, planted=planted, **size)
+    weights = np.ones(len(replies))
+    return find_differences(
+        replies, first=first, conditions=conditions, weights=weights, shuffle=shuffle, seed=seed, shuffles=100
+    )
+
+
+def test_a_planted_phrase_is_found_where_it_was_planted() -> None:
+    result = run(1, planted=(0.8, 0.02))
+    found = {(row.condition, row.ngram) for row in result.found}
+    assert {("a", "acme lamps"), (EVERYTHING, "acme lamps")} <= found
+    assert ("b", "acme lamps") not in found
+    row = next(row for row in result.rows if (row.condition, row.ngram) == ("a", "acme lamps"))
+    assert row.first_n == row.second_n == 30
+    assert row.first > 20 > 5 > row.second
+    assert row.ci_low > 0
+
+
+def test_under_the_null_a_call_finds_something_about_once_in_twenty() -> None:
+    alarms = sum(bool(run(seed, planted=(0.02, 0.02)).found) for seed in range(100, 220))
+    assert alarms <= 13  # 120 calls at 5 %: 6 expected, more than 13 in one of two hundred
+
+
+def test_false_discoveries_beside_a_real_effect_are_rare() -> None:
+    wrong = right = 0
+    for seed in range(300, 330):
+        names = {row.ngram for row in run(seed, planted=(0.7, 0.7)).found}
+        right += "acme lamps" in names
+        wrong += bool(names - {"acme lamps", "acme", "lamps"})
+    assert right == 30
+    assert wrong <= 6
+
+
+def test_repeating_a_word_in_a_reply_adds_no_evidence() -> None:
+    once, often = ["red cup"] * 6 + ["cup"] * 6, ["red red red cup"] * 6 + ["cup"] * 6
+    first = np.arange(12) < 6
+
+    def z(replies: list[str]) -> float:
+        result = find_differences(
+            replies,
+            first=first,
+            conditions=["c"] * 12,
+            weights=np.ones(12),
+            shuffle=lambda random: random.permuted(first),
+            seed=0,
+        )
+        return next(row.z for row in result.rows if row.ngram == "red")
+
+    assert z(once) == z(often) > 0
+
+
+def test_samples_of_a_prompt_can_share_one_vote() -> None:
+    replies = ["red"] * 8 + ["blue"] * 8
+    first = np.arange(16) < 8
+    result = find_differences(
+        replies,
+        first=first,
+        conditions=["c"] * 16,
+        weights=np.full(16, 0.5),
+        shuffle=lambda random: random.permuted(first),
+        seed=0,
+    )
+    row = result.rows[0]
+    assert (row.first_n, row.second_n) == (4, 4)
+    assert {row.first, row.second} == {0, 4}
+
+
+def test_many_ngrams_are_tested_in_pieces_without_loss() -> None:
+    words = [f"v{at}" for at in range(1300)]
+    first = np.arange(8) < 4
+    result = find_differences(
+        [" . ".join(words)] * 8,
+        first=first,
+        conditions=["c"] * 8,
+        weights=np.ones(8),
+        shuffle=lambda random: random.permuted(first),
+        seed=0,
+    )
+    assert {row.ngram for row in result.rows} == {*words, "."}
+    assert not result.found
+
+
+def test_equal_parts_of_a_phrase_are_folded_into_it() -> None:
+    rows = [row for row in run(1, planted=(0.8, 0.02)).rows if row.condition == "a"]
+    folded = [row.ngram for row in fold_equal(rows)]
+    assert "acme lamps" in folded
+    assert "acme" not in folded
+    assert "lamps" not in folded
+    assert {row.ngram for row in rows} >= {"acme", "lamps"}
+
+
+def test_what_is_within_chance_is_said_to_be() -> None:
+    lines = list(difference_lines(run(5, planted=(0.02, 0.02)), quote=repr, first="target", second="reference"))
+    assert lines[0] == "nothing found; the largest differences, all within what chance produces:"
+
+
+def test_ngrams_by_hand() -> None:
+    assert ngrams("I don't know, Ann!") == {
+        "i",
+        "don't",
+        "know",
+        "i don't",
+        "don't know",
+        "i don't know",
+        ",",
+        "ann",
+        "!",
+    }
+    assert ngrams("") == ngrams(" \n") == {"(empty reply)"}
+    assert ngrams("猫が") == {"猫", "が", "猫 が"}
+    assert ngrams("ok 😀") == {"ok", "😀"}
+    assert ngrams("a b c d") >= {"a b c", "b c d"}
+    assert "a b c d" not in ngrams("a b c d")
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=12))
+def test_the_table_agrees_with_the_ngrams_of_each_reply(replies: list[str]) -> None:
+    table = NgramTable(replies, least=1, most=10_000)
+    presence = table.presence(0, len(table.names))
+    for row, text in enumerate(replies):
+        assert {name for name, there in zip(table.names, presence[row], strict=True) if there} == ngrams(text)
