@@ -250,14 +250,15 @@ class Worker:
         if self.ended is not None:
             return
         self.ended = end
-        self._launched.kill()
-        self._launched.close()
         if self._clock is not None:
             self._clock.cancel()
+        # Before anything that could fail: nobody may be left waiting.
         for outstanding in self._outstanding.values():
             if not outstanding.answer.done():
                 outstanding.answer.set_exception(end.error())
         self._outstanding.clear()
+        self._launched.kill()
+        self._launched.close()
 
 
 async def start_worker(

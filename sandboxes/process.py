@@ -146,7 +146,9 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Close the three pipes."""
-        self._requests.abort()
+        # Aborting twice, or after the worker closed its end, is an error in asyncio.
+        if not self._requests.is_closing():
+            self._requests.abort()
         for transport in self._reading:
             transport.close()
 

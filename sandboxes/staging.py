@@ -143,6 +143,7 @@ def _make_uniform(root: Path) -> None:
 def _copy_model(source: Path, destination: Path, *, adapter: Path | None = None, is_reference: bool = False) -> None:
     from marple.tools.target.checkpoint import check_target_dir
 
+    _refuse_odd_files(source)
     checkpoint = check_target_dir(source, chat_template=not is_reference)
     if checkpoint.kind == "adapter":
         raise TargetRefusedError(
@@ -155,6 +156,13 @@ def _copy_model(source: Path, destination: Path, *, adapter: Path | None = None,
         (destination / name).write_bytes(copied)
     merged = None if adapter is None else _open_adapter(adapter, source)
     _copy_shards([read_weights(_resolve(source / name)) for name in checkpoint.weights], destination, merged)
+
+
+def _refuse_odd_files(source: Path) -> None:
+    # Before anything reads them: a pipe would hold the host, a link could bring in any file of the user's.
+    for path in source.iterdir() if source.is_dir() else ():
+        if path.suffix in (".json", ".safetensors") or path.name in _COPIERS:
+            open_regular(_resolve(path)).close()
 
 
 def _resolve(path: Path) -> Path:

@@ -1,0 +1,108 @@
+"""Tools a worker is given for the tests, as a user would give his own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from marple.errors import ToolError
+from marple.tools.contract import Artifact, Cost, ToolResult, tool
+
+
+def _works() -> None:
+    assert 1 + 1 == 2
+
+
+def _broken() -> None:
+    raise ValueError("2 expected, 3 found in /home/someone/secret.txt")
+
+
+@tool(rung=1, parallel=True, self_test=_works)
+def echo(target, *, seed: int, text: str) -> ToolResult:
+    """Give a text back.
+
+    Args:
+        text: what is given back.
+
+    Example:
+        {"text": "hello"}
+    """
+    return ToolResult(
+        text=text,
+        data={"seed": seed, "vocab": target.facts["vocab"], "pair": (1, 2)},
+        controls={"none": None},
+        cost=Cost(prompt_tokens=3, generated_tokens=4),
+        artifacts=(Artifact("plot.png", "image/png", b"\x00\xff"),),
+        handles=("v1",),
+    )
+
+
+@tool(rung=1, self_test=_broken)
+def wait(target, *, seed: int, seconds: float) -> ToolResult:
+    """Sleep.
+
+    Args:
+        seconds: how long.
+
+    Example:
+        {"seconds": 0.1}
+    """
+    time.sleep(seconds)
+    return ToolResult(text=f"slept {seconds}")
+
+
+@tool(rung=1)
+def inside(target, *, seed: int) -> ToolResult:
+    """Say what the worker can see of its own process.
+
+    Example:
+        {}
+    """
+    print("a library prints to standard output")
+    subprocess.run([sys.executable, "-c", "print('so does a child')"], check=True)
+    return ToolResult(
+        text="",
+        data={
+            "environ": dict(os.environ),
+            "initial_environ": Path("/proc/self/environ").read_bytes().decode(),
+            "arguments": Path("/proc/self/cmdline").read_bytes().decode(),
+            "descriptors": {
+                link.name: str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
+            },
+            "directory": str(Path.cwd()),
+            "session": os.getsid(0) == os.getpid(),
+            "umask": os.umask(0o077),
+        },
+    )
+
+
+@tool(rung=1)
+def fail(target, *, seed: int, how: str) -> ToolResult:
+    """Fail in a given way.
+
+    Args:
+        how: the way.
+
+    Example:
+        {"how": "refuse"}
+    """
+    if how == "refuse":
+        raise ToolError("'how' must be another word")
+    if how == "bug":
+        raise FileNotFoundError(2, "no such file", "/home/someone/secret/name.txt")
+    if how == "memory":
+        raise MemoryError
+    if how == "large":
+        return ToolResult(text="x" * 9_000_000)
+    if how == "nan":
+        return ToolResult(text="", data={"value": float("nan")})
+    if how == "artifact":
+        return ToolResult(text="", artifacts=(Artifact("../x", "image/png", b""),))
+    if how == "surrogate":
+        raise ToolError("\ud800")
+    if how == "leave":
+        os._exit(3)
+    return ToolResult(text="did not fail")

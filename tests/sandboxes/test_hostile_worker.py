@@ -1,0 +1,186 @@
+"""Whatever a worker sends or does, the host gets a typed error, stays small, and leaves no process behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from marple.errors import (
+    SandboxError,
+    UnknownNameError,
+    WireError,
+    WorkerDiedError,
+    WorkerTimeoutError,
+)
+from marple.sandboxes import Limits, StagedTarget, Worker, start_worker
+from marple.sandboxes.process import ProcessBackend
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> StagedTarget:
+    return StagedTarget(tmp_path, tmp_path / "target")
+
+
+async def start(hostile: Path, how: str, staged: StagedTarget) -> Worker:
+    backend = ProcessBackend(command=(sys.executable, "-I", str(hostile), how))
+    return await start_worker(staged, backend=backend, limits=Limits(start_seconds=20))
+
+
+def children() -> set[int]:
+    """Processes of this one's, zombies included."""
+    return {
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and f"PPid:\t{os.getpid()}\n" in _status(entry)
+    }
+
+
+def _status(entry: Path) -> str:
+    try:
+        return (entry / "status").read_text()
+    except OSError:
+        return ""
+
+
+def running(group: int) -> list[str]:
+    """Processes of a group; not those that only wait for init to reap them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (status := _status(entry)) and "State:\tZ" not in status:
+            stat = (entry / "stat").read_text() if (entry / "stat").exists() else ""
+            found += [entry.name] if stat.rpartition(")")[2].split()[2:3] == [str(group)] else []
+    return found
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "oversized",
+        "zero_length",
+        "not_json",
+        "not_utf8",
+        "nan",
+        "duplicate_key",
+        "deep",
+        "long_number",
+        "unknown_id",
+        "no_answer_in_it",
+        "both",
+        "unknown_code",
+        "long_message",
+        "extra_key",
+        "wrong_type",
+        "not_a_result",
+        "not_base64",
+        "path_as_name",
+        "request_to_host",
+    ],
+)
+async def test_breaking_the_protocol_ends_the_worker(how: str, hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, how, staged) as worker:
+        first, second = (asyncio.create_task(worker.call("x", {}, seed=0, timeout=10)) for _ in range(2))
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [WireError] * 2
+        assert worker.ended is not None
+        assert worker.ended.kind == "protocol"
+    assert worker.pid not in children()
+
+
+async def test_a_second_answer_is_one_too_many(hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, "two_answers", staged) as worker:
+        assert (await worker.call("x", {}, seed=0)).text == "fine"
+        with pytest.raises(WireError):
+            await worker.call("x", {}, seed=0, timeout=10)
+
+
+async def test_silence_is_a_timeout(hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, "silent", staged) as worker:
+        with pytest.raises(WorkerTimeoutError):
+            await worker.call("x", {}, seed=0, timeout=0.2)
+
+
+@pytest.mark.parametrize("how", ["torn", "closes_channel"])
+async def test_an_end_without_an_answer_is_death(how: str, hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, how, staged) as worker:
+        start_time = time.monotonic()
+        with pytest.raises(WorkerDiedError):
+            await worker.call("x", {}, seed=0, timeout=20)
+        assert time.monotonic() - start_time < 3
+
+
+async def test_a_child_that_keeps_the_pipes_open_hides_nothing(hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, "leaves_child", staged) as worker:
+        assert (await worker.call("x", {}, seed=0)).text == "fine"
+        group = worker.pid or 0
+        with pytest.raises(WorkerDiedError, match="status 5"):
+            await worker.call("x", {}, seed=0, timeout=20)
+    await asyncio.sleep(0.2)
+    assert running(group) == []
+
+
+async def test_a_flood_on_stderr_is_drained_and_its_end_kept(hostile: Path, staged: StagedTarget) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with await start(hostile, "flood", staged) as worker:
+        assert (await worker.call("x", {}, seed=0, timeout=30)).text == "fine"
+        with pytest.raises(WorkerTimeoutError):
+            await worker.call("x", {}, seed=0, timeout=0.3)
+        assert worker.ended is not None
+        assert len(worker.ended.diagnostics) <= 64 * 1024
+        assert worker.ended.diagnostics.endswith("the end of it")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000, "KiB"
+
+
+async def test_a_program_that_ends_at_once_is_death_with_its_last_words(staged: StagedTarget) -> None:
+    backend = ProcessBackend(command=(sys.executable, "-I", "-c", "raise SystemExit('no room today')"))
+    with pytest.raises(WorkerDiedError, match="status 1") as caught:
+        await start_worker(staged, backend=backend)
+    assert "no room today" in caught.value.__notes__[0]
+
+
+async def test_a_program_that_does_not_exist_is_a_typed_error(staged: StagedTarget) -> None:
+    with pytest.raises(SandboxError, match="could not be started"):
+        await start_worker(staged, backend=ProcessBackend(command=("/nonexistent",)))
+
+
+async def test_an_unknown_backend_is_named(staged: StagedTarget) -> None:
+    with pytest.raises(UnknownNameError, match="'proces'; did you mean process"):
+        await start_worker(staged, backend="proces")
+
+
+async def test_a_start_that_takes_too_long_or_is_cancelled_leaves_nothing(staged: StagedTarget) -> None:
+    backend = ProcessBackend(command=(sys.executable, "-I", "-c", "import time; time.sleep(600)"))
+    before = children()
+    with pytest.raises(WorkerTimeoutError):
+        await start_worker(staged, backend=backend, limits=Limits(start_seconds=0.3))
+    starting = asyncio.create_task(start_worker(staged, backend=backend))
+    await asyncio.sleep(0.2)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert children() <= before
+
+
+async def test_twenty_starts_and_stops_leave_no_process_and_no_descriptor(hostile: Path, staged: StagedTarget) -> None:
+    processes, descriptors = children(), len(list(Path("/proc/self/fd").iterdir()))
+    for batch in range(5):
+        workers = await asyncio.gather(*(start(hostile, "silent", staged) for _ in range(4)))
+        calls = [asyncio.create_task(worker.call("x", {}, seed=0)) for worker in workers]
+        await asyncio.sleep(0.01 * batch)
+        await asyncio.gather(*(worker.close() for worker in workers))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {WorkerDiedError}
+    assert children() <= processes
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+
+
+async def test_closing_from_two_places_at_once_is_fine(hostile: Path, staged: StagedTarget) -> None:
+    worker = await start(hostile, "silent", staged)
+    await asyncio.gather(worker.close(), worker.close())
+    assert worker.ended is not None
+    assert worker.ended.kind == "closed"
