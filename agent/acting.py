@@ -8,7 +8,8 @@ import itertools
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from marple.agent.ledger import exceeded_limit
@@ -23,6 +24,7 @@ from marple.errors import (
     WorkerTimeoutError,
 )
 from marple.tools.contract import ToolResult
+from marple.traces import Event
 
 __all__ = ["RESULT_LIMIT", "approve_calls", "call_seed", "make_calls"]
 
@@ -74,7 +76,7 @@ def _is_parallel(session: Session, call: ToolCall) -> bool:
 
 
 async def _make_call(session: Session, turn: int, index: int, call: ToolCall) -> None:
-    begun = [e for e in session.events("call_start") if e.payload.get("call") == [turn, index]]
+    begun = [e for e in _starts(session, turn) if e.payload["call"][1] == index]
     attempt = len(begun) + 1
     start = session.folder.append("call_start", {"call": [turn, index], "tool": call.name, "attempt": attempt})
     place = {"turn_number": turn, "index": index, "call_id": call.id, "tool": call.name, "attempt": attempt}
@@ -131,9 +133,20 @@ def _check_may_run(session: Session, turn: int, index: int, tool: str) -> None:
     for event in session.events("approval"):
         if (event.payload["turn_number"], event.payload["index"]) == (turn, index):
             raise ToolError(f"this call was not approved: {event.payload['reason']}")
-    limit = exceeded_limit(session.budget, session.used())
+    used = session.used()
+    limit = exceeded_limit(session.budget, replace(used, calls=used.calls + _under_way(session, turn, index, offered)))
     if session.wrapping_up or limit in ("calls", "target_tokens", "seconds", "cost"):
         raise ToolError(f"no more experiments: the limit on {limit or 'the run'} is reached; call submit")
+
+
+def _under_way(session: Session, turn: int, index: int, experiments: Collection[str]) -> int:
+    """Experiments of the turn that were begun beside this one and have no result yet."""
+    begun = {e.payload["call"][1] for e in _starts(session, turn) if e.payload["tool"] in experiments}
+    return len(begun - session.results(turn).keys() - {index})
+
+
+def _starts(session: Session, turn: int) -> list[Event]:
+    return [e for e in session.events("call_start") if e.payload.get("call", [None])[0] == turn]
 
 
 def _recorded(session: Session, result: ToolResult) -> dict[str, Any]:

@@ -63,9 +63,7 @@ class RunConfig:
             raise UsageError("say what to examine: a case such as hidden-goal/nano-01, or --target PATH_OR_ID")
         if case is not None and reference is not None:
             raise UsageError(f"the case {case} brings its own reference; leave out --reference {reference}")
-        for model in filter(None, (target, reference)):
-            check_target_dir(find_target(model))
-        found = find_case(case) if case is not None else case_for_target(str(target), reference=reference)
+        found = find_case(case) if case is not None else _own_case(str(target), reference)
         return cls(found, investigator, found.budget.with_text(budget), **options)
 
     def new_run_id(self) -> str:
@@ -119,6 +117,16 @@ class RunConfig:
             )
         except (KeyError, TypeError) as error:
             raise CorruptTraceError(f"run.json cannot be resumed: {error!r} is missing or wrong") from error
+
+
+def _own_case(target: str, reference: str | None) -> Case:
+    """A case on a user's model; the reference of an adapter is the model it was trained on unless another is named."""
+    checkpoint = check_target_dir(find_target(target))
+    if reference is None and checkpoint.kind == "adapter":
+        reference = checkpoint.base
+    if reference is not None:
+        check_target_dir(find_target(reference))
+    return case_for_target(target, reference=reference)
 
 
 def _versions() -> dict[str, str]:

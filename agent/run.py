@@ -79,14 +79,20 @@ class _WatchedFolder(RunFolder):
 
 
 async def launch(
-    config: RunConfig, *, watcher: Watcher | None = None, investigator: Investigator | None = None
+    config: RunConfig,
+    *,
+    watcher: Watcher | None = None,
+    investigator: Investigator | None = None,
+    bench: Bench | None = None,
 ) -> RunOutcome:
     """Play one run from the start.
 
     Args:
         config: what to run.
         watcher: sees the run while it happens.
-        investigator: plays instead of the one the configuration names (for tests and embedding).
+        investigator: plays instead of the one the configuration names.
+        bench: a workbench that holds the case's target already, shared with other runs and left open; None starts
+            one for this run.
 
     Raises:
         UsageError: the configuration names something that does not exist or cannot be used; nothing was done.
@@ -94,10 +100,16 @@ async def launch(
     """
     player = investigator or _investigator(config)
     folder = _WatchedFolder.create(config.runs, config.new_run_id(), config.spec(player), secrets=_secrets())
-    return await _play(config, folder, player, watcher or Watcher())
+    return await _play(config, folder, player, watcher or Watcher(), bench)
 
 
-async def resume(path: Path, *, watcher: Watcher | None = None, investigator: Investigator | None = None) -> RunOutcome:
+async def resume(
+    path: Path,
+    *,
+    watcher: Watcher | None = None,
+    investigator: Investigator | None = None,
+    bench: Bench | None = None,
+) -> RunOutcome:
     """Go on with an interrupted run where its last event left it; a run that is done is returned as it is.
 
     Raises:
@@ -112,7 +124,7 @@ async def resume(path: Path, *, watcher: Watcher | None = None, investigator: In
     folder = _WatchedFolder.reopen(path, secrets=_secrets())
     if folder.events():
         folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
-    return await _play(config, folder, player, watcher or Watcher())
+    return await _play(config, folder, player, watcher or Watcher(), bench)
 
 
 def _investigator(config: RunConfig) -> Investigator:
@@ -125,14 +137,20 @@ def _secrets() -> list[str]:
     return [value for value in values if value]
 
 
-async def _play(config: RunConfig, folder: _WatchedFolder, player: Investigator, watcher: Watcher) -> RunOutcome:
+async def _play(
+    config: RunConfig, folder: _WatchedFolder, player: Investigator, watcher: Watcher, bench: Bench | None
+) -> RunOutcome:
     with folder:
         folder.watch = watcher.on_event
         watcher.launched(folder)
         try:
             materials = await asyncio.to_thread(prepare, config.case, progress=watcher.progress())
             session = _session(config, folder, player, materials)
-            ending = await _play_session(session, config, materials)
+            if bench is not None:
+                session.bench = bench
+                ending = await _play_session(session)
+            else:
+                ending = await _play_on_own_bench(session, config, materials)
         finally:
             await player.close()
         if ending is None:
@@ -154,17 +172,25 @@ def _session(config: RunConfig, folder: RunFolder, player: Investigator, materia
     )
 
 
-async def _play_session(session: Session, config: RunConfig, materials: Materials) -> str | None:
+async def _play_on_own_bench(session: Session, config: RunConfig, materials: Materials) -> str | None:
     """Start the worker, play, end the worker; returns the ending, or None when asked to stop."""
+    if not session.investigator.uses_target:
+        return await _play_session(session)
     try:
-        if session.investigator.uses_target:
-            session.bench = await _open_bench(config, materials)
+        session.bench = await _open_bench(config, materials)
     except SandboxError as error:
         _start_if_needed(session)
         session.folder.append("error", {"where": "start", "kind": type(error).__name__, "message": str(error)})
         return outcome("invalid", "staging") if isinstance(error, StagingError) else outcome("worker_died")
     try:
-        _start_if_needed(session)
+        return await _play_session(session)
+    finally:
+        await session.bench.close()
+
+
+async def _play_session(session: Session) -> str | None:
+    _start_if_needed(session)
+    try:
         return await _run_graph(session)
     except MarpleError:
         raise
@@ -172,14 +198,13 @@ async def _play_session(session: Session, config: RunConfig, materials: Material
         text = traceback.format_exc()
         session.folder.append("error", {"where": "loop", "message": repr(error), "traceback": text})
         return outcome("error")
-    finally:
-        if session.bench is not None:
-            await session.bench.close()
 
 
 async def _open_bench(config: RunConfig, materials: Materials) -> Bench:
     forbidden = materials.truth.keywords if materials.truth else ()
-    staged = await asyncio.to_thread(stage, materials.target, reference=materials.reference, forbidden=forbidden)
+    staged = await asyncio.to_thread(
+        stage, materials.target, reference=materials.reference, adapter=materials.adapter, forbidden=forbidden
+    )
     size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
     limits = Limits(threads=1 if size < SMALL_TARGET else None)
     return await Bench.start(staged, backend=config.sandbox, limits=limits)

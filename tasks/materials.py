@@ -24,6 +24,8 @@ class Materials:
     target: Path
     """Directory of the target's checkpoint."""
     reference: Path | None = None
+    adapter: Path | None = None
+    """A PEFT directory to be merged into the target."""
     truth: Truth | None = None
     """None for a target whose truth nobody knows."""
     forecast_pool: Sequence[Mapping[str, Any]] = ()
@@ -40,10 +42,24 @@ def prepare(case: Case, *, progress: Progress | None = None) -> Materials:
         OrganismError: the organism could not be built.
     """
     if case.organism is None:
-        assert case.target is not None
-        reference = None if case.reference is None else check_target_dir(find_target(case.reference)).path
-        return Materials(check_target_dir(find_target(case.target)).path, reference)
+        return _own_target(case)
     from marple.tasks.organisms import build
 
     built = build(case.organism, progress=progress)
-    return Materials(built.path, built.base, built.organism.truth, built.forecast_items, built.record)
+    return Materials(
+        built.path,
+        built.base,
+        truth=built.organism.truth,
+        forecast_pool=built.forecast_items,
+        measured=built.record,
+    )
+
+
+def _own_target(case: Case) -> Materials:
+    assert case.target is not None
+    reference = None if case.reference is None else check_target_dir(find_target(case.reference)).path
+    checkpoint = check_target_dir(find_target(case.target))
+    if checkpoint.kind == "adapter":
+        base = check_target_dir(find_target(str(checkpoint.base))).path
+        return Materials(base, reference, adapter=checkpoint.path)
+    return Materials(checkpoint.path, reference)

@@ -135,7 +135,7 @@ class ScriptedBlackbox(Script):
         return Request("compare", arguments, f"When does it bring up {lead.word}?")
 
     def _judge_contexts(self, done: Done) -> None:
-        """A share for ``always``, from how many contexts have the gap, and the rest for the context where it is largest."""
+        """A share for ``always``, from how many contexts have the gap; the rest goes to the largest gap's context."""
         assert self._lead is not None
         found = _cell(self._lead.condition)[1]
         if not done.ok:
