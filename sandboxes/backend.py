@@ -81,9 +81,13 @@ class Launched(Protocol):
 class Backend(Protocol):
     """One way of isolating a worker."""
 
-    name: str
-    preference: int
-    """``auto`` takes the available backend with the highest one; 0 is never taken by itself."""
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def preference(self) -> int:
+        """``auto`` takes the available backend with the highest one; 0 is never taken by itself."""
 
     def probe(self) -> BackendStatus:
         """Whether it works here, found out by trying, not by asking for versions."""

@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 from marple.tools import wire
 
 TOOL = {"name": "x", "description": "", "rung": 1, "parallel": True, "needs": [], "parameters": {}}
 HELLO = {"protocol": 1, "tools": [TOOL], "target": {}, "reference": False, "stamp": {}}
+COST = {"prompt_tokens": 0, "generated_tokens": 0, "seconds": 0.0}
 RESULT = {
     "text": "fine",
     "data": {},
     "controls": {},
-    "cost": {"prompt_tokens": 0, "generated_tokens": 0, "seconds": 0.0},
+    "cost": COST,
     "handles": [],
     "artifacts": [],
 }
@@ -26,13 +28,13 @@ def raw(body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def reply(request: dict[str, str], **fields: object) -> bytes:
+def reply(request: dict[str, Any], **fields: object) -> bytes:
     return raw(json.dumps({"id": request["id"], **fields}).encode())
 
 
-def answer(how: str, request: dict[str, str]) -> bytes:
+def answer(how: str, request: dict[str, Any]) -> bytes:
     good = reply(request, ok=RESULT)
-    cost = {**RESULT["cost"], "prompt_tokens": True}
+    cost = {**COST, "prompt_tokens": True}
     answers = {
         "oversized": b"\xff\xff\xff\xff" + b"x" * 100,
         "zero_length": b"\x00\x00\x00\x00",
@@ -62,10 +64,10 @@ def answer(how: str, request: dict[str, str]) -> bytes:
 
 def main(how: str) -> None:
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
-    hello = wire.read_frame(requests)
+    hello = wire.read_frame(requests) or {}
     replies.write(reply(hello, ok=HELLO))
     replies.flush()
-    request = wire.read_frame(requests)
+    request = wire.read_frame(requests) or {}
     if how == "silent":
         time.sleep(600)
     if how == "torn":

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ LIMITS = Limits(threads=1, device="cpu", file_mib=16)
 
 
 @pytest.fixture(scope="module")
-def staged(models: Path, plugin: Path) -> StagedTarget:
+def staged(models: Path, plugin: Path) -> Iterator[StagedTarget]:
     with stage(models / "first", reference=models / "second", plugins=[plugin]) as staged:
         yield staged
 
@@ -56,7 +56,7 @@ async def test_hello_tells_what_can_be_done_to_which_target(worker: Worker) -> N
     echo = worker.tools["echo"]
     assert echo.rung == 1
     assert echo.parallel
-    assert echo.parameters["properties"]["text"]["type"] == "string"
+    assert echo.parameters["required"] == ["text"]
     assert worker.facts["layers"] == 2
     assert worker.facts["device"] == "cpu"
     assert len(worker.facts["weights_sha256"]) == 64
