@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import TraceError, UnknownNameError, UsageError
+from marple.traces.documents import read_json, state_of
 from marple.traces.event_log import last_event
-from marple.traces.run_folder import RunFolder, read_json, state_of
+from marple.traces.run_folder import RunFolder
 
 __all__ = ["RunSummary", "find_run", "list_runs"]
 

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -21,19 +20,18 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from marple.errors import CorruptTraceError, StorageError, TraceError, UsageError
+from marple.errors import StorageError, TraceError, UsageError
 from marple.traces import lock
 from marple.traces.blobs import BlobStore
+from marple.traces.documents import RunState, read_json, read_spec, state_of
 from marple.traces.durable import storage_errors, sync_directory, write_atomic
-from marple.traces.event import EVENT_TYPES, ROLES, SCHEMA_VERSION, Event, check_version, encode, to_json
+from marple.traces.event import EVENT_TYPES, ROLES, SCHEMA_VERSION, Event, encode, to_json
 from marple.traces.event_log import EventReader, EventWriter
 from marple.traces.secrets import Scrubber
 
-__all__ = ["RunFolder", "RunState", "read_json", "state_of"]
-
-RunState = Literal["running", "done", "interrupted"]
+__all__ = ["RunFolder"]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -47,7 +45,7 @@ class RunFolder:
     def __init__(self, path: Path, *, log: EventReader | EventWriter, scrubber: Scrubber) -> None:
         """Not for callers: the class methods check the folder first."""
         self.path = path
-        self.spec = _read_spec(path)
+        self.spec = read_spec(path)
         """``run.json``: what ``create`` was given, and ``schema_version``, ``run_id`` and ``created``."""
         self._log = log
         self._scrubber = scrubber
@@ -105,7 +103,7 @@ class RunFolder:
             CorruptTraceError: the folder cannot be read.
             StorageError: it cannot be written.
         """
-        _read_spec(path)
+        read_spec(path)
         lock.acquire(path / "lock")
         try:
             return cls(path, log=EventWriter(path / "events.jsonl"), scrubber=Scrubber(secrets))
@@ -248,40 +246,6 @@ class RunFolder:
         if self._log.closed:
             raise TraceError(f"{self.path} is closed")
         return self._log
-
-
-def state_of(path: Path) -> RunState:
-    """The state of the run folder at ``path``, from its files alone."""
-    if (path / "result.json").exists():
-        return "done"
-    return "running" if lock.holder(path / "lock") else "interrupted"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a run folder, if this Marple can read it.
-
-    Raises:
-        CorruptTraceError: no such file, not a JSON object, or of a newer schema.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CorruptTraceError(f"{path.parent} is not a run folder: it has no {path.name}") from error
-    except OSError as error:
-        raise CorruptTraceError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CorruptTraceError(f"{path} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise CorruptTraceError(f"{path} is not a JSON object")
-    check_version(document.get("schema_version"), str(path))
-    return document
-
-
-def _read_spec(path: Path) -> dict[str, Any]:
-    spec = read_json(path / "run.json")
-    if not isinstance(spec.get("run_id"), str):
-        raise CorruptTraceError(f"{path / 'run.json'} has no run_id")
-    return spec
 
 
 def _make_folder(path: Path) -> None:
