@@ -171,6 +171,7 @@ async def test_an_answer_cut_off_says_so(provider, serve, opened):
         Fault(400, "the request exceeds the available context size", "exceed_context_size_error"),
         Fault(400, "Input too large.", "context_length_exceeded"),
         Fault(413, "Request exceeds the maximum size", "request_too_large"),
+        Fault(413, "Payload Too Large", "http_error"),
         Fault(200, "prompt is too long: 9 tokens > 8 maximum", "invalid_request_error", in_stream=True),
     ],
 )
@@ -193,6 +194,12 @@ async def test_a_rate_limit_waits_as_long_as_the_server_says(provider, serve, op
     assert (await opened(provider, server).generate("", HELLO, [])).text == "ok"
     first, second = server.requests
     assert second.seconds - first.seconds >= 0.4
+
+
+async def test_a_rate_limit_that_stays_is_no_overflow(provider, serve, opened):
+    server = serve([Fault(429, "reduce the length of the messages", "rate_limit_error")])
+    with pytest.raises(ModelError, match="HTTP 429 rate_limit_error"):
+        await opened(provider, server, max_retries=0).generate("", HELLO, [])
 
 
 @pytest.mark.parametrize("status", [500, 529])

@@ -49,6 +49,14 @@ async def test_anthropic_results_come_first_in_one_user_message(serve, opened):
     assert [block["type"] for block in sent["messages"][2]["content"]] == ["tool_result", "tool_result", "text"]
 
 
+async def test_anthropic_results_come_first_even_when_told_later(serve, opened):
+    server = serve([Answer(text="ok")])
+    turn = ModelTurn(tool_calls=(ToolCall.of("chat", {}, id="id_1"),))
+    history = [*HELLO, AssistantMessage(turn), UserMessage("by the way"), ToolMessage("id_1", "chat", "said")]
+    await opened("anthropic", server).generate("", history, TOOLS)
+    assert [block["type"] for block in server.requests[0].json["messages"][2]["content"]] == ["tool_result", "text"]
+
+
 async def test_anthropic_caches_tools_system_and_the_last_turn(serve, opened):
     sent = await second_request("anthropic", serve, opened)
     cached = {"type": "ephemeral"}
