@@ -28,9 +28,9 @@ _SIDES = {".lora_A.weight": "A", ".lora_B.weight": "B"}
 # Keys that do not change what is computed; every other key must be empty or the adapter is more than plain LoRA.
 _HARMLESS = {
     "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode",
-    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "parent_library",
-    "peft_type", "peft_version", "qalora_group_size", "r", "revision", "rank_pattern", "runtime_config", "target_modules",
-    "task_type", "use_rslora",
+    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core",
+    "parent_library", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
+    "runtime_config", "target_modules", "task_type", "use_rslora",
 }  # fmt: skip
 _EXPECTED = {"bias": ("none", None), "init_lora_weights": (True, False, None, "gaussian", "orthogonal")}
 

@@ -93,7 +93,7 @@ class Backend(Protocol):
         """Whether it works here, found out by trying, not by asking for versions."""
 
     async def launch(self, root: Path, limits: Limits) -> Launched:
-        """Start ``python -I -m marple.tools.worker`` on a staged directory.
+        """Start ``python -I -B -m marple.tools.worker`` on a staged directory.
 
         Raises:
             SandboxError: the process could not be started, or a protection it promises could not be set up.

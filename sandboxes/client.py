@@ -21,9 +21,9 @@ from marple.errors import (
 )
 from marple.sandboxes.backend import Backend, Launched, Limits, choose_backend
 from marple.sandboxes.staging import StagedTarget
-from marple.tools import wire
+from marple.tools import messages, wire
 from marple.tools.contract import ToolResult
-from marple.tools.wire import SelfTestOutcome, ToolInfo
+from marple.tools.messages import SelfTestOutcome, ToolInfo
 
 __all__ = ["SelfTestOutcome", "ToolInfo", "Worker", "WorkerEnd", "start_worker"]
 
@@ -111,7 +111,7 @@ class Worker:
         """
         seconds = self._limits.call_seconds if timeout is None else timeout
         fields = {"op": "call", "tool": tool, "arguments": dict(arguments), "seed": seed}
-        result: ToolResult = await self._request(fields, wire.result_from_json, seconds=seconds, what=tool)
+        result: ToolResult = await self._request(fields, messages.result_from_json, seconds=seconds, what=tool)
         return result
 
     async def self_test(self) -> list[SelfTestOutcome]:
@@ -140,7 +140,7 @@ class Worker:
 
     # ------------------------------------------------------------------------------------ asking
 
-    async def _hello(self, config: wire.WorkerConfig) -> None:
+    async def _hello(self, config: messages.WorkerConfig) -> None:
         fields = {"op": "hello", "config": config.model_dump()}
         reply = await self._request(
             fields, _hello_reply, seconds=self._limits.start_seconds, what="the start of the worker"
@@ -216,9 +216,9 @@ class Worker:
         parser = wire.FrameParser()
         while data := await self._launched.replies.read(_CHUNK):
             for value in parser.feed(data):
-                self._hear(wire.validate(wire.Reply, value))
+                self._hear(messages.validate(messages.Reply, value))
 
-    def _hear(self, reply: wire.Reply) -> None:
+    def _hear(self, reply: messages.Reply) -> None:
         outstanding = self._outstanding.get(reply.id)
         if outstanding is None:
             raise WireError("an answer to nothing that was asked")
@@ -279,7 +279,7 @@ async def start_worker(
     limits = limits or Limits()
     chosen = choose_backend(backend) if isinstance(backend, str) else backend
     worker = Worker(await chosen.launch(staged.root, limits), limits)
-    config = wire.WorkerConfig(
+    config = messages.WorkerConfig(
         target=_inside(staged.root, staged.target),
         reference=None if staged.reference is None else _inside(staged.root, staged.reference),
         plugins=[_inside(staged.root, plugin) for plugin in staged.plugins],
@@ -299,15 +299,15 @@ def _inside(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _hello_reply(value: Any) -> wire.HelloReply:
-    return wire.validate(wire.HelloReply, value)
+def _hello_reply(value: Any) -> messages.HelloReply:
+    return messages.validate(messages.HelloReply, value)
 
 
-def _self_test_reply(value: Any) -> wire.SelfTestReply:
-    return wire.validate(wire.SelfTestReply, value)
+def _self_test_reply(value: Any) -> messages.SelfTestReply:
+    return messages.validate(messages.SelfTestReply, value)
 
 
-def _refusal(what: str, error: wire.ErrorBody) -> Exception:
+def _refusal(what: str, error: messages.ErrorBody) -> Exception:
     if error.code in ("tool_error", "unknown_tool"):
         return ToolError(error.message)
     if error.code == "target_refused":

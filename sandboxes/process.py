@@ -25,7 +25,7 @@ from marple.sandboxes.backend import BackendStatus, Limits
 
 __all__ = ["BACKEND", "ProcessBackend", "WorkerProcess"]
 
-_WORKER = (sys.executable, "-I", "-m", "marple.tools.worker")
+_WORKER = (sys.executable, "-I", "-B", "-m", "marple.tools.worker")
 _STAMP: Mapping[str, Any] = {
     "backend": "process",
     "isolation": "reduced",

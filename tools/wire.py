@@ -1,58 +1,32 @@
 """What host and worker say to each other: length-prefixed strict JSON, nothing else.
 
-A frame is a 4-byte big-endian length and that many bytes of UTF-8 JSON holding one object. The host asks and the
-worker answers, in any order; a request's random id ties the two together. The side that reads trusts nothing: the
-size is checked before anything is allocated, and nesting depth, number length, NaN, duplicate keys, invalid UTF-8
-and lone surrogates are refused. Nothing here imports torch.
+A frame is a 4-byte big-endian length and that many bytes of UTF-8 JSON holding one object. The side that reads
+trusts nothing: the size is checked before anything is allocated, and nesting depth, number length, NaN, duplicate
+keys, invalid UTF-8 and lone surrogates are refused. ``marple.tools.messages`` says what the objects hold.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from typing import Any, BinaryIO, NoReturn
 
 from marple.errors import WireError
-from marple.tools.contract import Artifact, Cost, ToolResult
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_FRAME_BYTES",
     "MAX_NUMBER_CHARACTERS",
-    "PROTOCOL",
-    "Call",
-    "ErrorBody",
-    "ErrorCode",
     "FrameParser",
-    "Hello",
-    "HelloReply",
-    "Reply",
-    "Request",
-    "SelfTest",
-    "SelfTestReply",
-    "Shutdown",
-    "ToolInfo",
-    "WorkerConfig",
     "decode_body",
     "encode_body",
     "encode_frame",
     "frame",
-    "parse_request",
     "read_frame",
-    "result_from_json",
-    "result_to_json",
-    "validate",
 ]
 
-_M = TypeVar("_M", bound=BaseModel)
-
-PROTOCOL = 1
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_NUMBER_CHARACTERS = 40
@@ -237,230 +211,3 @@ def _frame_length(header: bytes) -> int:
     if not 2 <= length <= MAX_FRAME_BYTES:
         raise WireError(f"a frame announces {length} bytes; the limit is {MAX_FRAME_BYTES}")
     return length
-
-
-# ---------------------------------------------------------------------------------------------- messages
-
-
-class _Message(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-Id = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
-ErrorCode = Literal[
-    "tool_error",
-    "unknown_tool",
-    "target_refused",
-    "out_of_memory",
-    "internal",
-    "bad_request",
-    "shutting_down",
-    "result_too_large",
-]
-
-
-class WorkerConfig(_Message):
-    """What a worker is told when it starts; paths are relative to its staged directory."""
-
-    target: str = "target"
-    reference: str | None = None
-    plugins: list[str] = []
-    device: str = "auto"
-    """``cpu``, ``cuda``, ``mps``, or ``auto`` for the best one there is."""
-    dtype: str | None = None
-    """A torch dtype's name; None keeps the checkpoint's own."""
-    threads: int | None = Field(default=None, ge=1)
-    """Threads of torch; None leaves torch's default."""
-
-
-class Hello(_Message):
-    """The first request: load the target and say what can be done to it."""
-
-    id: Id
-    op: Literal["hello"]
-    config: WorkerConfig
-
-
-class Call(_Message):
-    """Run one tool."""
-
-    id: Id
-    op: Literal["call"]
-    tool: str
-    arguments: dict[str, JsonValue]
-    seed: int
-
-
-class SelfTest(_Message):
-    """Run every tool's known-answer test."""
-
-    id: Id
-    op: Literal["self_test"]
-
-
-class Shutdown(_Message):
-    """Answer and end."""
-
-    id: Id
-    op: Literal["shutdown"]
-
-
-Request = Annotated[Hello | Call | SelfTest | Shutdown, Field(discriminator="op")]
-_REQUEST: TypeAdapter[Hello | Call | SelfTest | Shutdown] = TypeAdapter(Request)
-
-
-class ErrorBody(_Message):
-    """Why a request was not done; the message holds no host path and no traceback."""
-
-    code: ErrorCode
-    message: str = Field(max_length=4096)
-
-
-class Reply(_Message):
-    """The worker's only kind of message: exactly one of ``ok`` and ``error``."""
-
-    id: Id
-    ok: dict[str, JsonValue] | None = None
-    error: ErrorBody | None = None
-
-
-class ToolInfo(_Message):
-    """A tool as the investigator is shown it."""
-
-    name: str
-    description: str
-    rung: int
-    parallel: bool
-    needs: list[Literal["reference"]]
-    parameters: dict[str, JsonValue]
-    """JSON schema of the arguments."""
-
-
-class HelloReply(_Message):
-    """What the worker has loaded and what it can do."""
-
-    protocol: Literal[1]
-    tools: list[ToolInfo]
-    target: dict[str, JsonValue]
-    """Facts: parameters, layers, d_model, vocab, dtype, device, weights_sha256."""
-    reference: bool
-    stamp: dict[str, JsonValue]
-    """What the worker says of itself: versions, threads, environment names, open descriptors."""
-
-
-class SelfTestOutcome(_Message):
-    """How one tool's known-answer test went."""
-
-    name: str
-    ok: bool
-    message: str = ""
-
-
-class SelfTestReply(_Message):
-    """The outcomes of all self-tests."""
-
-    outcomes: list[SelfTestOutcome]
-
-
-class _Cost(_Message):
-    prompt_tokens: int = Field(ge=0)
-    generated_tokens: int = Field(ge=0)
-    seconds: float = Field(ge=0, allow_inf_nan=False)
-
-
-class _Artifact(_Message):
-    # The name is shown, never used as a path; the alphabet keeps it harmless wherever it is shown.
-    name: str = Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._ -]{0,99}\z")
-    media_type: str = Field(pattern=r"\A[a-z]+/[a-z0-9.+-]{1,60}\z")
-    base64: str
-
-
-class _Result(_Message):
-    text: str
-    data: dict[str, JsonValue]
-    controls: dict[str, JsonValue]
-    cost: _Cost
-    handles: list[str]
-    artifacts: list[_Artifact]
-
-
-def validate(model: type[_M], value: Any) -> _M:
-    """A value as a message of this type.
-
-    Raises:
-        WireError: it is not one; the message names the fields, not their content.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise WireError(f"not a valid {model.__name__.lstrip('_')}: {_where(error)}") from error
-
-
-def parse_request(value: Mapping[str, Any]) -> Hello | Call | SelfTest | Shutdown:
-    """A frame as a request.
-
-    Raises:
-        WireError: it is not one.
-    """
-    try:
-        return _REQUEST.validate_python(value)
-    except ValidationError as error:
-        raise WireError(f"not a valid request: {_where(error)}") from error
-
-
-def _where(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)[:3]
-    return "; ".join(f"{'.'.join(str(part) for part in one['loc'])[:80]}: {one['msg']}" for one in found)
-
-
-def result_to_json(result: ToolResult) -> dict[str, Any]:
-    """A tool's result as it travels; artifacts as base64.
-
-    Raises:
-        WireError: the tool returned something that is not a result or not JSON.
-    """
-    value = {
-        "text": result.text,
-        "data": dict(result.data),
-        "controls": dict(result.controls),
-        "cost": vars(result.cost),
-        "handles": list(result.handles),
-        "artifacts": [
-            {
-                "name": artifact.name,
-                "media_type": artifact.media_type,
-                "base64": base64.b64encode(artifact.data).decode("ascii"),
-            }
-            for artifact in result.artifacts
-        ],
-    }
-    # Checked as the host will see it: a tuple is a list by then, a NaN is found here.
-    travelled = decode_body(encode_body(value))
-    validate(_Result, travelled)
-    return travelled
-
-
-def result_from_json(value: Any) -> ToolResult:
-    """A result as it arrived.
-
-    Raises:
-        WireError: it does not follow the schema.
-    """
-    result = validate(_Result, value)
-    return ToolResult(
-        text=result.text,
-        data=result.data,
-        controls=result.controls,
-        cost=Cost(**result.cost.model_dump()),
-        handles=tuple(result.handles),
-        artifacts=tuple(
-            Artifact(artifact.name, artifact.media_type, _from_base64(artifact.base64)) for artifact in result.artifacts
-        ),
-    )
-
-
-def _from_base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise WireError("an artifact is not base64") from error

@@ -1,6 +1,6 @@
 """The worker: a process of its own that holds the target and runs the tools.
 
-Started as ``python -I -m marple.tools.worker ROOT`` with an empty environment. It reads requests from descriptor 0
+Started as ``python -I -B -m marple.tools.worker ROOT`` with an empty environment. It reads requests from descriptor 0
 and answers on descriptor 1, both of which it moves out of the way before any other code runs, so that nothing a
 library prints can end up in a reply. Requests are read by a thread of their own and done in order; the end of the
 channel ends the process.
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from marple.errors import TargetRefusedError, ToolError, WireError
-from marple.tools import wire
+from marple.tools import messages, wire
 
 if TYPE_CHECKING:
     from marple.tools.contract import ToolSpec
@@ -47,7 +47,7 @@ def main(root: str) -> None:
     """
     requests, replies = _take_channel()
     _die_with_parent()
-    waiting: queue.SimpleQueue[wire.Request] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[messages.Request] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests, waiting), daemon=True, name="requests").start()
     session = _Session(Path(root))
     while True:
@@ -57,7 +57,7 @@ def main(root: str) -> None:
             replies.flush()
         except OSError:
             _leave(0)
-        if isinstance(request, wire.Shutdown):
+        if isinstance(request, messages.Shutdown):
             _leave(0)
 
 
@@ -81,10 +81,10 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _read(requests: BinaryIO, waiting: queue.SimpleQueue[wire.Request]) -> None:
+def _read(requests: BinaryIO, waiting: queue.SimpleQueue[messages.Request]) -> None:
     try:
         while (value := wire.read_frame(requests)) is not None:
-            waiting.put(wire.parse_request(value))
+            waiting.put(messages.parse_request(value))
     except WireError:
         traceback.print_exc()
         _leave(_EXIT_PROTOCOL)
@@ -106,7 +106,7 @@ class _Session:
         self._root = root
         self._loaded: _Loaded | None = None
 
-    def answer(self, request: wire.Request) -> bytes:
+    def answer(self, request: messages.Request) -> bytes:
         """The whole frame that answers a request; never raises for what a tool or a model does."""
         try:
             body = wire.encode_body({"id": request.id, "ok": self._do(request)})
@@ -117,17 +117,17 @@ class _Session:
             code, message = _describe(error)
             return wire.encode_frame({"id": request.id, "error": {"code": code, "message": message}})
 
-    def _do(self, request: wire.Request) -> Mapping[str, Any]:
-        if isinstance(request, wire.Shutdown):
+    def _do(self, request: messages.Request) -> Mapping[str, Any]:
+        if isinstance(request, messages.Shutdown):
             return {}
-        if isinstance(request, wire.Hello):
+        if isinstance(request, messages.Hello):
             if self._loaded is not None:
                 raise _BadRequest("hello was already said")
             self._loaded = _load(self._root, request.config)
             return self._loaded.describe()
         if self._loaded is None:
             raise _BadRequest("hello must come first")
-        if isinstance(request, wire.SelfTest):
+        if isinstance(request, messages.SelfTest):
             return {"outcomes": [_self_test(spec) for spec in self._loaded.tools.values()]}
         return self._loaded.call(request)
 
@@ -140,22 +140,22 @@ class _Loaded:
     def describe(self) -> dict[str, Any]:
         """The reply to ``hello``."""
         return {
-            "protocol": wire.PROTOCOL,
+            "protocol": messages.PROTOCOL,
             "tools": [_info(spec) for spec in self.tools.values()],
             "target": dict(self.target.facts),
             "reference": self.target.reference is not None,
             "stamp": _stamp(),
         }
 
-    def call(self, request: wire.Call) -> dict[str, Any]:
+    def call(self, request: messages.Call) -> dict[str, Any]:
         """Run one tool."""
         spec = self.tools.get(request.tool)
         if spec is None:
             raise _UnknownTool(f"there is no tool {request.tool[:100]!r}; there are {', '.join(self.tools)}")
-        return wire.result_to_json(spec.run(self.target, request.arguments, seed=request.seed))
+        return messages.result_to_json(spec.run(self.target, request.arguments, seed=request.seed))
 
 
-def _load(root: Path, config: wire.WorkerConfig) -> _Loaded:
+def _load(root: Path, config: messages.WorkerConfig) -> _Loaded:
     _prepare_environment(root, config.threads)
     # Importing torch and transformers allocates millions of long-lived objects; collecting in between
     # takes a fifth of the start.
@@ -200,6 +200,7 @@ def _prepare_environment(root: Path, threads: int | None) -> None:
     os.environ.update(
         HF_HUB_OFFLINE="1",
         HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
         TRANSFORMERS_OFFLINE="1",
         TRANSFORMERS_VERBOSITY="error",
         TOKENIZERS_PARALLELISM="false",
@@ -259,7 +260,7 @@ class _TooLarge(Exception):
     pass
 
 
-_CODES: tuple[tuple[type[Exception], wire.ErrorCode], ...] = (
+_CODES: tuple[tuple[type[Exception], messages.ErrorCode], ...] = (
     (ToolError, "tool_error"),
     (_UnknownTool, "unknown_tool"),
     (_BadRequest, "bad_request"),
@@ -269,7 +270,7 @@ _CODES: tuple[tuple[type[Exception], wire.ErrorCode], ...] = (
 _PATH = re.compile(r"""(?<![^\s'"(=])/[^\s'":,)]+""")
 
 
-def _describe(error: Exception) -> tuple[wire.ErrorCode, str]:
+def _describe(error: Exception) -> tuple[messages.ErrorCode, str]:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code, _fit(str(error))

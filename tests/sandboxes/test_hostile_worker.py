@@ -99,10 +99,18 @@ async def test_a_second_answer_is_one_too_many(hostile: Path, staged: StagedTarg
             await worker.call("x", {}, seed=0, timeout=10)
 
 
-async def test_silence_is_a_timeout(hostile: Path, staged: StagedTarget) -> None:
+async def test_silence_is_a_timeout_for_every_outstanding_call(hostile: Path, staged: StagedTarget) -> None:
     async with await start(hostile, "silent", staged) as worker:
+        slow = asyncio.create_task(worker.call("x", {}, seed=0, timeout=0.3))
+        behind = asyncio.create_task(worker.call("x", {}, seed=0))
+        outcomes = await asyncio.gather(slow, behind, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [WorkerTimeoutError] * 2
+        assert "x gave no answer in 0.3 s" in str(outcomes[0])
+        assert worker.ended is not None
+        assert worker.ended.kind == "timeout"
         with pytest.raises(WorkerTimeoutError):
-            await worker.call("x", {}, seed=0, timeout=0.2)
+            await worker.call("x", {}, seed=0)
+    assert worker.pid not in children()
 
 
 @pytest.mark.parametrize("how", ["torn", "closes_channel"])
@@ -146,6 +154,14 @@ async def test_a_program_that_ends_at_once_is_death_with_its_last_words(staged: 
 async def test_a_program_that_does_not_exist_is_a_typed_error(staged: StagedTarget) -> None:
     with pytest.raises(SandboxError, match="could not be started"):
         await start_worker(staged, backend=ProcessBackend(command=("/nonexistent",)))
+
+
+async def test_a_memory_limit_is_set_from_outside_and_stamped(hostile: Path, staged: StagedTarget) -> None:
+    backend = ProcessBackend(command=(sys.executable, "-I", str(hostile), "silent"))
+    async with await start_worker(staged, backend=backend, limits=Limits(memory_gib=2)) as worker:
+        assert worker.stamp["rlimits"]["as"] == 2 * 2**30
+        limits = Path(f"/proc/{worker.pid}/limits").read_text()
+        assert f"{2 * 2**30}" in next(line for line in limits.splitlines() if line.startswith("Max address space"))
 
 
 async def test_an_unknown_backend_is_named(staged: StagedTarget) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marple.errors import WireError
-from marple.tools import wire
+from marple.tools import messages, wire
 from marple.tools.contract import Artifact, Cost, ToolResult
 
 json_values = st.recursive(
@@ -178,17 +178,17 @@ results = st.builds(
 
 @given(results)
 def test_a_result_arrives_as_it_was(result: ToolResult) -> None:
-    frame = wire.encode_frame(wire.result_to_json(result))
+    frame = wire.encode_frame(messages.result_to_json(result))
     (received,) = wire.FrameParser().feed(frame)
-    assert wire.result_from_json(received) == result
+    assert messages.result_from_json(received) == result
 
 
 @given(json_values)
 def test_any_other_value_is_no_result(value: object) -> None:
     with pytest.raises(WireError):
-        wire.result_from_json(value)
+        messages.result_from_json(value)
 
 
 def test_a_bad_request_is_named() -> None:
     with pytest.raises(WireError, match="not a valid request"):
-        wire.parse_request({"id": "f" * 32, "op": "eval", "code": "1"})
+        messages.parse_request({"id": "f" * 32, "op": "eval", "code": "1"})
