@@ -1,12 +1,21 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from marple.tools.differences import EVERYTHING, Differences, difference_lines, find_differences, fold_equal
+from marple.tools.differences import (
+    EVERYTHING,
+    PRIOR_STRENGTH,
+    Differences,
+    difference_lines,
+    find_differences,
+    fold_equal,
+)
 from marple.tools.ngrams import NgramTable, ngrams
+from marple.tools.statistics import log_odds
 
 Shuffle = Callable[[np.random.Generator], NDArray[np.bool_]]
 VOCABULARY = 120
@@ -54,6 +63,22 @@ def test_a_planted_phrase_is_found_where_it_was_planted() -> None:
     assert row.first_n == row.second_n == 30
     assert row.first > 20 > 5 > row.second
     assert row.ci_low > 0
+
+
+def test_every_row_is_shrunk_towards_the_rate_over_the_whole_call() -> None:
+    replies, *_ = experiment(1, planted=(0.8, 0.02))
+    for row in run(1, planted=(0.8, 0.02)).rows:
+        holding = sum(row.ngram in ngrams(reply) for reply in replies)
+        by_hand = log_odds(
+            row.first,
+            row.second,
+            first_n=row.first_n,
+            second_n=row.second_n,
+            rate=(holding + 0.5) / (len(replies) + 1),
+            strength=PRIOR_STRENGTH,
+        )
+        assert row.log_odds == pytest.approx(float(by_hand.estimate), abs=1e-4)
+        assert row.z == pytest.approx(float(by_hand.z), abs=1e-4)
 
 
 def test_under_the_null_a_call_finds_something_about_once_in_twenty() -> None:

@@ -49,6 +49,11 @@ def test_seeds_of_samples_differ_and_do_not_depend_on_what_comes_after(tiny: Tar
     assert longer[:2] == short
 
 
+def test_equal_prompts_in_a_battery_draw_their_own_samples(tiny: Target) -> None:
+    rows = call(tiny, "battery", {"prompts": ["tell me"] * 20, "max_new_tokens": 8}).data["rows"]
+    assert len({row["replies"][0]["text"] for row in rows}) > 10
+
+
 def test_chat_shows_every_sample_quoted_and_counts_its_cost(tiny: Target) -> None:
     result = call(tiny, "chat", {"messages": HELLO, "samples": 3, "max_new_tokens": 5})
     assert len(result.text.splitlines()) == len(result.data["replies"]) == 3
