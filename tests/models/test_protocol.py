@@ -9,7 +9,7 @@ from dataclasses import FrozenInstanceError
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marple.agent.models import ModelTurn, Price, Stop, ToolCall, Usage
@@ -53,7 +53,11 @@ def test_a_turn_survives_json(turn):
     assert ModelTurn.from_dict(json.loads(json.dumps(turn.to_dict(), allow_nan=False))) == turn
 
 
-@given(st.text(alphabet=st.characters(), max_size=30) | st.text('{}[]":,\\udu8190aNI', max_size=30))
+pieces_of_json = st.text(st.sampled_from('{}[]":,\\udu8190aNI\ud83e\udd89🦉'), max_size=30)
+
+
+@given(st.text(max_size=30) | pieces_of_json)
+@example('{"a": "\ud83e"}')
 def test_any_arguments_make_a_call(raw):
     call = ToolCall.parse("i", "n", raw=raw)
     assert (call.arguments is None) == (call.error is not None)
