@@ -29,12 +29,11 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
     notes: list[str] = []
     used = Used()
     for event in events:
-        used = used.plus(event)
+        before, used = used, used.plus(event)
         if event.type == "run_start":
             notes.append(event.payload["brief"])
         elif event.type == "model_call" and event.role == "investigator":
-            notes.append(remaining_text(budget, _before(used, event)))
-            messages.append(UserMessage("\n\n".join(notes)))
+            messages.append(UserMessage("\n\n".join((*notes, remaining_text(budget, before)))))
             messages.append(AssistantMessage(ModelTurn.from_dict(event.payload["turn"])))
             notes = []
         elif event.type == "tool_call":
@@ -45,21 +44,8 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
             messages += [ToolMessage(i, "forecast", event.payload["message"], is_error=True) for i in calls]
         elif event.type in HARNESS_NOTES and event.payload.get("text"):
             notes.append(event.payload["text"])
-    notes.append(remaining_text(budget, used))
-    messages.append(UserMessage("\n\n".join(notes)))
+    messages.append(UserMessage("\n\n".join((*notes, remaining_text(budget, used)))))
     return messages
-
-
-def _before(used: Used, event: Event) -> Used:
-    """What was used before this model call, as the note above it must have said."""
-    turn = ModelTurn.from_dict(event.payload["turn"])
-    return Used(
-        turns=used.turns - int(event.payload["purpose"] == "investigate"),
-        calls=used.calls,
-        tokens=used.tokens - turn.usage.input_tokens - turn.usage.output_tokens,
-        target_tokens=used.target_tokens,
-        cost=None if used.cost is None or turn.usage.cost_usd is None else used.cost - turn.usage.cost_usd,
-    )
 
 
 def _tool_message(event: Event, shortened: bool) -> ToolMessage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from marple.agent.models import ModelTurn
+from marple.agent.models import Usage
 from marple.tasks.budget import Budget
 from marple.traces import Event
 
@@ -27,7 +27,7 @@ class Used:
     def plus(self, event: Event) -> Used:
         """The amounts after one more event; ``seconds`` is kept by ``used_by``."""
         if event.type == "model_call" and event.role == "investigator":
-            usage = ModelTurn.from_dict(event.payload["turn"]).usage
+            usage = Usage.from_dict(event.payload["turn"]["usage"])
             cost = None if self.cost is None or usage.cost_usd is None else self.cost + usage.cost_usd
             tokens = self.tokens + usage.input_tokens + usage.output_tokens
             turn = int(event.payload["purpose"] == "investigate")

@@ -228,14 +228,14 @@ async def _run_graph(session: Session) -> str | None:
     """Play the loop; returns the ending, or None when the process was asked to stop."""
     # LangGraph would upload traces, ground truth among them, to a service when these are set.
     os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", LANGGRAPH_STRICT_MSGPACK="true")
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
     from langgraph.errors import GraphDrained
     from langgraph.runtime import RunControl
 
+    from marple.agent.checkpoints import LatestCheckpoint
     from marple.agent.graph import State, build_graph
 
     control = RunControl()
-    async with AsyncSqliteSaver.from_conn_string(str(session.folder.path / "checkpoint.sqlite")) as saver:
+    async with LatestCheckpoint.from_conn_string(str(session.folder.path / "checkpoint.sqlite")) as saver:
         graph = build_graph(saver)
         thread: RunnableConfig = {"configurable": {"thread_id": session.folder.run_id}}
         begun = (await graph.aget_state(thread)).values

@@ -48,4 +48,3 @@ def play(tiny: Path, bench: Bench, tmp_path: Path) -> Play:
         return outcome, RunFolder.open(outcome.path), model
 
     return start
-

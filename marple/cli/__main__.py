@@ -1,0 +1,5 @@
+"""``python -m marple.cli``."""
+
+from marple.cli import main
+
+main()
