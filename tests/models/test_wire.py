@@ -143,6 +143,11 @@ async def test_chat_reasoning_goes_back_by_the_name_it_came(serve, opened, field
     assert sent["messages"][3] == {"role": "tool", "tool_call_id": "id_1", "content": "said"}
 
 
+async def test_chat_reasoning_without_an_answer_is_not_sent_back(serve, opened):
+    sent = await second_request("openai-chat", serve, opened, first=Answer(thinking="Hmm", stop="length"))
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+
+
 async def test_chat_without_usage_is_unknown_not_free(serve, opened):
     model = opened("openai-chat", serve([Answer(text="ok", usage=False)]))
     usage = (await model.generate("", HELLO, [])).usage
