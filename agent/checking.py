@@ -133,9 +133,9 @@ def replies_in(data: Any) -> Iterator[str]:
     """
     if isinstance(data, Mapping):
         for key, value in data.items():
-            if key == "replies":
+            if key == "replies" and isinstance(value, list):
                 yield from (reply["text"] for reply in value if "text" in reply)
-            if key == "target":
+            if key == "target" and isinstance(value, list):
                 yield from (reply for reply in value if isinstance(reply, str))
             elif key != "reference_replies":
                 yield from replies_in(value)

@@ -65,7 +65,8 @@ class LiveWatcher(Watcher):
     def launched(self, folder: RunFolder) -> None:
         """Say what is being run and where it is recorded."""
         spec = folder.spec
-        self.console.print(f"[bold]{spec['case']}[/] · {spec['investigator']} · seed {spec['seed']} · {folder.path}")
+        self.console.print(f"[bold]{spec['case']}[/] · {spec['investigator']} · seed {spec['seed']}", soft_wrap=True)
+        self.console.print(f"recorded in {escape(str(folder.path))}", soft_wrap=True)
         self._calls = self._bars.add_task("experiments", total=spec["budget"]["calls"])
 
     def progress(self) -> Any:
@@ -124,7 +125,8 @@ def _call_line(event: Event) -> str:
     payload = event.payload
     if not payload.get("on_target"):
         return "" if payload["status"] == "ok" else f"{payload['tool']:10} refused: {_first_line(payload['text'])}"
-    return f"{payload['tool']:10} {event.seconds or 0:.1f} s  {_first_line(payload['text'])}"
+    text = payload["text"].removeprefix(f"[{event.id}] ")
+    return f"{payload['tool']:10} {event.seconds or 0:.1f} s  {_first_line(text)}"
 
 
 def _first_line(text: str) -> str:

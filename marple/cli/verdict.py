@@ -31,7 +31,7 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
         f"  used       {usage['turns']} turns, {usage['calls']} experiments, "
         f"{usage['target_tokens']:,} target tokens, {usage['seconds']:.0f} s, {_money(usage)}"
     )
-    console.print(f"  run        {escape(str(path))}")
+    console.print(f"  run        {escape(str(path))}", soft_wrap=True)
 
 
 def _print_answer(console: Console, answer: Mapping[str, Any]) -> None:
