@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,3 +182,15 @@ def test_a_hub_id_is_found_in_the_local_cache(
     (folder / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert find_target("someone/tiny") == folder / "snapshots" / commit
+
+
+def test_a_hub_id_that_cannot_be_fetched_fails_clearly(tmp_path: Path) -> None:
+    program = (
+        "from marple.errors import TargetRefusedError\n"
+        "from marple.tools.target.checkpoint import find_target\n"
+        "try:\n    find_target('nobody/nothing')\nexcept TargetRefusedError as error:\n    print(error)"
+    )
+    # Nothing listens on port 9, so this is a machine without network.
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert "'nobody/nothing' is no directory here, is not in the local hub cache" in done.stdout

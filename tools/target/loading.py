@@ -96,6 +96,8 @@ def _load_adapter(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
+            # PEFT still reads a name that transformers has deprecated.
+            warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")
             adapted = PeftModel.from_pretrained(model, str(checkpoint.path), use_safetensors=True)
         return adapted.merge_and_unload()
     except Exception as error:
