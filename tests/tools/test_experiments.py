@@ -160,7 +160,7 @@ def test_prefill_continues_the_greedy_reply(tiny: Target) -> None:
 
 def test_logprobs_are_those_of_the_model_and_of_the_reference(planted: Target) -> None:
     assert planted.reference is not None
-    given = {"messages": HELLO, "continuations": [" lamp", " red lamp", "lämp <|end|>"]}
+    given: dict[str, Any] = {"messages": HELLO, "continuations": [" lamp", " red lamp", "lämp <|end|>"]}
     rows = call(planted, "logprobs", given).data["continuations"]
     prompt = planted.render(HELLO)
     for row, more in zip(rows, given["continuations"], strict=True):
