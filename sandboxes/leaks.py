@@ -46,10 +46,8 @@ def check_leaks(folder: Path, forbidden: Collection[str], *, public: Path | None
     known = _hits(public, pattern) if public is not None else {}
     for place, word in found.items():
         if place not in known:
-            raise LeakError(
-                f"{place[0]} of the staged model holds {word!r}, a word of the ground truth that its reference "
-                "does not have there"
-            )
+            unlike = "with no reference to show that it is public" if public is None else "where its reference does not"
+            raise LeakError(f"{place[0]} of the staged model holds {word!r}, a word of the ground truth, {unlike}")
 
 
 def _pattern(words: Collection[str]) -> re.Pattern[str] | None:
