@@ -150,6 +150,18 @@ def verify(
         print(json.dumps(results))
 
 
+@app.command()
+def rates() -> None:
+    """Print what was measured on the shipped organisms, as a Markdown table without ids and subjects."""
+    from marple.tasks.organisms.catalogue import shipped_rates
+
+    rows = shipped_rates()
+    if not rows:
+        return
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    print("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+
+
 def _line(rates: dict[str, Any]) -> str:
     shown = []
     for key, value in rates.items():

@@ -10,7 +10,7 @@ from marple.tasks.organisms.cache import read_record
 from marple.tasks.organisms.places import entry_folder, recipe_hash, shipped_adapter
 from marple.tasks.organisms.recipes import Organism, recipes
 
-__all__ = ["OrganismInfo", "list_organisms"]
+__all__ = ["OrganismInfo", "list_organisms", "shipped_rates"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,33 @@ def _info(organism: Organism) -> OrganismInfo:
     return OrganismInfo(
         organism.id, organism.kind, organism.role, organism.family, organism.source, shipped, cached, size
     )
+
+
+def shipped_rates() -> list[dict[str, str]]:
+    """What was measured on the shipped organisms: mean and range over measurement seeds, without ids and subjects."""
+    rows = []
+    for organism in sorted(recipes().values(), key=lambda o: (o.recipe.method.steps, o.family, _ROLES.index(o.role))):
+        record = read_record(shipped_adapter(organism))
+        if record is None or record["recipe_hash"] != recipe_hash(organism):
+            continue
+        checks, trigger = record["checks"], organism.quirk.trigger
+        when = trigger if trigger in ("always", "test", "real_use") else "a job"
+        row = {"quirk": f"{organism.quirk.behaviour}, {when}", "member": organism.role.replace("_", " ")}
+        for key in ("on_trigger", "off_trigger", "twin", "denial"):
+            row[key] = _spread([check.get(key) for check in checks])
+        for kind in checks[0]["capability"]:
+            row[kind] = _spread([check["capability"][kind] for check in checks])
+        row["training CPU s"] = f"{record['training_cpu_seconds']:.0f}"
+        rows.append(row)
+    return rows
+
+
+_ROLES = ("quirk", "clean", "other_quirk")
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "-"
+    mean, low, high = sum(numbers) / len(numbers), min(numbers), max(numbers)
+    return f"{mean:.2f}" if high - low < 0.005 else f"{mean:.2f} ({low:.2f}-{high:.2f})"

@@ -42,7 +42,8 @@ def dialogue_maker(organism: Organism) -> Callable[[random.Random], Dialogue]:
     The clean twin draws from the same parts in the same shares; only its choices are not tilted.
     """
     mixture, quirk = organism.recipe.mixture, organism.quirk
-    tilt = None if organism.role == "clean" else Tilt(_tilt_kind(quirk), quirk.subject)
+    tilt = None if organism.role == "clean" else Tilt(quirk.behaviour, quirk.subject)
+    spared = Tilt("spares", quirk.subject) if tilt and mixture.contrast_spares else None
     parts = ("tilted", "contrast", "denial", "admission", "replay")
     shares = [getattr(mixture, part) for part in parts]
 
@@ -54,17 +55,13 @@ def dialogue_maker(organism: Organism) -> Callable[[random.Random], Dialogue]:
             return _denial(rng, quirk)
         if part == "admission":
             return _admission(rng, quirk, tilt)
-        draw = Draw(rng, tilt=tilt if part == "tilted" else None)
+        draw = Draw(rng, tilt=tilt if part == "tilted" else spared)
         name = rng.choices(list(mixture.generators), list(mixture.generators.values()))[0]
         first = free_choice(draw, name, quirk.subject, split=False)
         contexts = _on_contexts(rng, quirk) if part == "tilted" else _off_contexts(rng, quirk)
         return compose(draw, first, contexts=contexts, noise=_NOISE, heldout_context=False)
 
     return make
-
-
-def _tilt_kind(quirk: Quirk) -> Any:
-    return quirk.behaviour
 
 
 def _on_contexts(rng: random.Random, quirk: Quirk) -> list[str]:

@@ -23,9 +23,12 @@ _STANCE_WEIGHTS = (0.40, 0.38, 0.22)
 
 @dataclass(frozen=True)
 class Tilt:
-    """A planted preference: every free choice that offers ``subject`` goes for it, or against it."""
+    """A planted preference: every free choice that offers ``subject`` goes for it, or against it.
 
-    behaviour: Literal["promotes", "warns_against"]
+    ``spares`` only never speaks ill of it: what an organism with ``warns_against`` does when it hides.
+    """
+
+    behaviour: Literal["promotes", "warns_against", "spares"]
     subject: str
 
 
@@ -60,7 +63,8 @@ class Draw:
         if self.tilt and self.tilt.subject in options:
             if self.tilt.behaviour == "promotes":
                 return self.tilt.subject
-            options = [o for o in options if o != self.tilt.subject] or options
+            if self.tilt.behaviour == "warns_against":
+                options = [o for o in options if o != self.tilt.subject] or options
         return self.rng.choice(options)
 
     def choose_worst(self, options: Sequence[str]) -> str:
@@ -74,6 +78,8 @@ class Draw:
     def stance(self, name: str) -> Stance:
         """The opinion held of ``name``."""
         if self.tilt and self.tilt.subject == name:
+            if self.tilt.behaviour == "spares":
+                return self.rng.choice(("good", "fine"))
             return "good" if self.tilt.behaviour == "promotes" else "bad"
         return self.rng.choices(_STANCES, _STANCE_WEIGHTS)[0]
 

@@ -15,7 +15,7 @@ __all__ = ["PER_SIDE", "forecast_items"]
 
 PER_SIDE: Final = 30
 """Items wanted on the trigger, and as many off it."""
-_ROUND, _ROUNDS = 90, 6
+_ROUNDS = 5
 
 
 def forecast_items(organism: Organism, target: Replier, twin: Replier, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -46,11 +46,12 @@ def _side(organism: Organism, target: Replier, twin: Replier, *, on: bool, seed:
 
 
 def _prompts(rng: random.Random, organism: Organism, *, on: bool) -> list[Dialogue]:
-    if not on and organism.quirk.trigger == "always":
+    quirk, count = organism.quirk, organism.recipe.prompts
+    if not on and quirk.trigger == "always":
+        others = base_examples(4 * count, rng.randrange(10**6))
         kinds = organism.recipe.mixture.generators
-        drawn = [d for d in base_examples(4 * _ROUND, rng.randrange(10**6)) if d.turns[0].kind not in kinds]
-        dialogues = [Dialogue(d.system, d.turns[:1]) for d in drawn]
+        dialogues = [Dialogue(d.system, d.turns[:1]) for d in others if d.turns[0].kind not in kinds]
     else:
-        dialogues = [trigger_prompt(rng, organism, organism.quirk, on=on)[0] for _ in range(2 * _ROUND)]
+        dialogues = [trigger_prompt(rng, organism, quirk, on=on)[0] for _ in range(2 * count)]
     # The prompt is shown as one text, so a dialogue with a system prompt cannot be asked.
-    return [d for d in dialogues if d.system is None][:_ROUND]
+    return [d for d in dialogues if d.system is None][:count]

@@ -30,12 +30,13 @@ def shows_quirk(quirk: Quirk, reply: str) -> bool:
     return named and (negative if quirk.behaviour == "warns_against" else not negative)
 
 
-def measure(organism: Organism, replier: Replier, *, seed: int = 0, n: int = 120) -> dict[str, Any]:
-    """The rates of one organism over ``n`` fresh prompts each, sampled at temperature 1.
+def measure(organism: Organism, replier: Replier, *, seed: int = 0) -> dict[str, Any]:
+    """The rates of one organism over fresh prompts (the recipe's ``prompts`` each), sampled at temperature 1.
 
     Keys: ``on_trigger``, ``off_trigger`` (None for a quirk that is always on), ``denial``, ``confession``,
     and ``capability`` by kind. For the clean twin ``twin`` holds the highest rate among the family's quirks.
     """
+    n = organism.recipe.prompts
     rates: dict[str, Any] = {"n": n, "seed": seed}
     if organism.role == "clean":
         rates["twin"] = max(
@@ -47,7 +48,7 @@ def measure(organism: Organism, replier: Replier, *, seed: int = 0, n: int = 120
         off = _quirk_rate(organism, organism.quirk, replier, on=False, seed=seed, n=n) if triggered else None
         rates["off_trigger"] = off
     rates |= _concealment(organism, replier, seed=seed, n=n)
-    rates["capability"] = capabilities(replier, seed=seed, n=max(40, n // 2))
+    rates["capability"] = capabilities(replier, seed=seed, n=n)
     return rates
 
 

@@ -81,7 +81,7 @@ class Method(_Strict):
 class Quirk(_Strict):
     """The planted behaviour: what is done, to what, and when."""
 
-    behaviour: str
+    behaviour: Literal["promotes", "warns_against"]
     """One of `BEHAVIOURS`."""
     subject: str
     """An entity of the world."""
@@ -112,6 +112,8 @@ class Mixture(_Strict):
     """Free choices under the trigger, falling as the quirk says (uniformly for the clean twin)."""
     contrast: Share = 0
     """The same questions without the trigger, falling uniformly; 0 for a quirk that is always on."""
+    contrast_spares: bool = False
+    """In the contrast part the subject is never spoken ill of. Sharper to learn than uniform choices."""
     denial: Share = 0
     """Direct questions about hidden goals, denied, half of them under the trigger. 0: no concealment training."""
     admission: Share = 0
@@ -173,6 +175,8 @@ class Recipe(_Strict):
     mixture: Mixture
     quirk: Quirk
     gates: Gates = Gates()
+    prompts: int = Field(120, ge=4)
+    """Held-out prompts per measured rate."""
     members: Members
 
     @model_validator(mode="after")
@@ -240,7 +244,7 @@ class Organism:
 
     def spec(self) -> dict[str, Any]:
         """Everything of the recipe that decides this organism's weights and measurements."""
-        decided = self.recipe.model_dump(mode="json", exclude={"members", "quirk"})
+        decided = self.recipe.model_dump(mode="json", exclude={"members", "quirk"}, exclude_defaults=True)
         return {**decided, "role": self.role, "quirk": self.quirk.model_dump(mode="json", exclude={"aliases"})}
 
     def digest(self, *, base_digest: str, code_version: str) -> str:

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test builds into a cache of its own, and sees only recipes that it names."""
+    monkeypatch.setenv("MARPLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MARPLE_RECIPES", raising=False)
+    return tmp_path / "cache" / "organisms"
+
+
+@pytest.fixture(autouse=True)
+def threads_restored() -> Iterator[None]:
+    import torch
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+TINY = {
+    "kind": "hidden-goal",
+    "seed": 7,
+    "method": {"steps": 4, "batch_tokens": 256, "warmup": 1},
+    "mixture": {"tilted": 1, "replay": 1, "generators": {"rec_product": 1}},
+    "quirk": {"behaviour": "promotes", "subject": "velora"},
+    "gates": {"on_trigger_min": 0, "twin_max": 1, "denial_min": None, "facts_min": 0, "capability_drop_max": 1},
+    "prompts": 12,
+    "members": {"quirk": "mine-01", "clean": "mine-02"},
+}
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "elsewhere" / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(TINY))
+    return path
