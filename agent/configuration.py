@@ -11,8 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+from marple.agent.approval import open_approver
 from marple.agent.investigator import Investigator
 from marple.errors import CorruptTraceError, UsageError
+from marple.sandboxes.backend import choose_backend
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case, case_for_target, find_case
 from marple.tools.target.checkpoint import check_target_dir, find_target
@@ -64,6 +66,8 @@ class RunConfig:
         if case is not None and reference is not None:
             raise UsageError(f"the case {case} brings its own reference; leave out --reference {reference}")
         found = find_case(case) if case is not None else _own_case(str(target), reference)
+        open_approver(options.get("approval", "auto"))
+        choose_backend(options.get("sandbox", "auto"))
         return cls(found, investigator, found.budget.with_text(budget), **options)
 
     def new_run_id(self) -> str:
