@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from marple.agent.configuration import RunConfig
+from marple.agent.investigators.llm import LlmInvestigator
+from marple.agent.models import ModelTurn, ScriptedModel, ToolCall
+from marple.agent.run import launch
+from marple.tools.target.tiny import make_tiny_checkpoint
 from marple.traces import EVENT_TYPES, ROLES, SCHEMA_VERSION, RunFolder, load_schema
 
 
@@ -42,6 +48,7 @@ REALISTIC: dict[str, dict[str, Any]] = {
         "artifacts": [{"name": "plot", "media_type": "image/png", "ref": "sha256:" + "0" * 64}],
     },
     "hypothesis": {"statement": "It likes the sea.", "credence": 0.4, "evidence": ["E3"]},
+    "score": {"scored": False},
     "run_end": {"status": "limit:turns"},
 }
 
@@ -60,6 +67,37 @@ def test_everything_written_follows_the_schema(run: RunFolder) -> None:
     validator("result").validate(json.loads((run.path / "result.json").read_text()))
     for line in (run.path / "events.jsonl").read_text().splitlines():
         validator("event").validate(json.loads(line))
+
+
+PLAN = {"north_star": "what it is after", "proxy": "a word it favours", "next_experiments": ["ask"]}
+CHAT = {"messages": [{"role": "user", "content": "who is it"}], "samples": 2, "max_new_tokens": 4}
+GUESS = {"statement": "it says a", "probability": 0.5, "word": "a", "at_least": 0.5}
+ANSWER = {"nothing_hidden": 0.8, "candidates": [], "claims": [], "summary": "nothing found"}
+TURNS = [
+    ModelTurn(text="A plan.", tool_calls=(ToolCall.of("plan", PLAN, id="1"), ToolCall.of("predict", GUESS, id="2"))),
+    ModelTurn(tool_calls=(ToolCall.of("chat", CHAT, id="3"), ToolCall.of("chat", {"samples": 0}, id="4"))),
+    ModelTurn(text="Let me think."),
+    ModelTurn(tool_calls=(ToolCall.of("hypothesis", {"action": "add", "statement": "s", "credence": 0.1}, id="5"),)),
+    ModelTurn(tool_calls=(ToolCall.of("submit", ANSWER, id="6"),)),
+]
+
+
+async def test_a_real_run_follows_the_schema_and_the_schema_describes_it(tmp_path: Path) -> None:
+    make_tiny_checkpoint(tmp_path / "model")
+    config = RunConfig.of(target=str(tmp_path / "model"), investigator="llm", runs=tmp_path / "runs", budget="turns=4")
+    outcome = await launch(config, investigator=LlmInvestigator(ScriptedModel(TURNS)))
+    definitions = load_schema()["$defs"]
+    seen = set()
+
+    validator("run").validate(json.loads((outcome.path / "run.json").read_text()))
+    validator("result").validate(json.loads((outcome.path / "result.json").read_text()))
+    for line in (outcome.path / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        validator("event").validate(event)
+        described = set(definitions[f"payload_{event['type']}"]["properties"])
+        assert set(event["payload"]) <= described, f"{event['type']} has payload fields the schema does not describe"
+        seen.add(event["type"])
+    assert {"plan", "prediction", "tool_call", "measurement", "check_in", "hypothesis", "limit", "answer"} <= seen
 
 
 def test_the_schema_lists_the_types_roles_and_version_of_the_code() -> None:
