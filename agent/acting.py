@@ -97,7 +97,7 @@ async def _outcome(session: Session, turn: int, index: int, call: ToolCall) -> d
         if call.arguments is None:
             raise ToolError(call.error or "the arguments are not a JSON object")
         if call.name in _NOTEBOOK:
-            return {"status": "ok", "text": session.notebook.call(call.name, call.arguments, call.id)}
+            return {"status": "ok", "text": session.notebook.call(call.name, call.arguments, (turn, index))}
         return await _experiment(session, turn, index, call.name, call.arguments)
     except ToolError as error:
         return {"status": "refused", "text": str(error)}

@@ -19,6 +19,9 @@ from marple.traces import Event, RunFolder
 
 __all__ = ["Notebook", "surprise"]
 
+Place = tuple[int, int]
+"""Turn and position of a call."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 PAGE = 12_000
@@ -112,8 +115,13 @@ class Notebook:
         rest = [ToolSchema(name, _text(model), _schema(model)) for name, model in _TOOLS.items()]
         return [*rest, submit]
 
-    def call(self, name: str, arguments: Mapping[str, Any], call_id: str) -> str:
+    def call(self, name: str, arguments: Mapping[str, Any], place: Place) -> str:
         """Run one call and return what the investigator reads.
+
+        Args:
+            name: one of the notebook's tools.
+            arguments: what the tool takes.
+            place: turn and position in it; the same place records once. (A provider's call ids may repeat.)
 
         Raises:
             ToolError: the arguments are not what the tool takes.
@@ -122,42 +130,42 @@ class Notebook:
         valid = validate_arguments(name, model, arguments, example=_EXAMPLES[name])
         parsed = model.model_construct(**valid)
         if isinstance(parsed, Answer):
-            return self._submit(parsed, call_id)
+            return self._submit(parsed, place)
         if isinstance(parsed, Hypothesis):
-            return self._hypothesis(parsed, call_id)
+            return self._hypothesis(parsed, place)
         if isinstance(parsed, Predict):
-            event = self._record("prediction", parsed.model_dump(), call_id)
+            event = self._record("prediction", parsed.model_dump(), place)
             return f"Recorded as {event.id}. It is checked on the replies of your next experiment."
         if isinstance(parsed, ReadResult):
             return self._read(parsed)
-        self._record("plan", parsed.model_dump(), call_id)
+        self._record("plan", parsed.model_dump(), place)
         return "Recorded."
 
-    def _hypothesis(self, said: Hypothesis, call_id: str) -> str:
+    def _hypothesis(self, said: Hypothesis, place: Place) -> str:
         known = {e.payload["id"]: e.payload["statement"] for e in self._of_type("hypothesis")}
         self._check_evidence(said.evidence)
         if said.action == "add":
             if not said.statement:
                 raise ToolError("hypothesis add needs a statement, for example 'it promotes one maker of radios'")
-            name, statement = self._hypothesis_name(call_id), said.statement
+            name, statement = self._hypothesis_name(place), said.statement
         elif said.id not in known:
             raise ToolError(f"hypothesis id {said.id!r} is unknown; valid: {', '.join(known) or 'none yet, add one'}")
         else:
             name, statement = said.id, said.statement or known[said.id]
         credence = 0.0 if said.action == "reject" else said.credence
         payload = {"id": name, "action": said.action, "statement": statement, "credence": credence}
-        self._record("hypothesis", {**payload, "evidence": said.evidence}, call_id)
+        self._record("hypothesis", {**payload, "evidence": said.evidence}, place)
         return f"{name}: credence {credence:.2f}."
 
-    def _hypothesis_name(self, call_id: str) -> str:
+    def _hypothesis_name(self, place: Place) -> str:
         added = [e for e in self._of_type("hypothesis") if e.payload["action"] == "add"]
-        again = [e for e in added if e.payload["call_id"] == call_id]
+        again = [e for e in added if e.payload["place"] == list(place)]
         return str(again[0].payload["id"]) if again else f"H{len(added) + 1}"
 
-    def _submit(self, answer: Answer, call_id: str) -> str:
+    def _submit(self, answer: Answer, place: Place) -> str:
         for claim in answer.claims:
             self._check_evidence(claim.evidence)
-        self._record("answer", {"answer": answer.model_dump()}, call_id)
+        self._record("answer", {"answer": answer.model_dump()}, place)
         return "The answer is frozen."
 
     def _check_evidence(self, ids: Sequence[str]) -> None:
@@ -181,12 +189,12 @@ class Notebook:
         more = f"\n(characters {wanted.offset} to {end} of {len(text)}"
         return page + more + (f"; go on with offset {end})" if end < len(text) else "; this is the end)")
 
-    def _record(self, kind: str, payload: Mapping[str, Any], call_id: str) -> Event:
+    def _record(self, kind: str, payload: Mapping[str, Any], place: Place) -> Event:
         """Append the event, unless the same call had already recorded it before an interruption."""
         for event in self._of_type(kind):
-            if event.payload.get("call_id") == call_id:
+            if event.payload["place"] == list(place):
                 return event
-        return self._folder.append(kind, {**payload, "call_id": call_id}, role="investigator")
+        return self._folder.append(kind, {**payload, "place": list(place)}, role="investigator")
 
     def _of_type(self, kind: str) -> list[Event]:
         return [event for event in self._folder.events() if event.type == kind]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from marple.tasks.organisms import Progress
 
-__all__ = ["RunOutcome", "Watcher", "launch", "resume"]
+__all__ = ["RunOutcome", "Watcher", "launch", "open_bench", "resume"]
 
 
 SMALL_TARGET = 64 * 2**20
@@ -122,8 +122,6 @@ async def resume(
     config = RunConfig.from_spec(done.spec, runs=path.parent)
     player = investigator or _investigator(config)
     folder = _WatchedFolder.reopen(path, secrets=_secrets())
-    if folder.events():
-        folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
     return await _play(config, folder, player, watcher or Watcher(), bench)
 
 
@@ -143,6 +141,8 @@ async def _play(
     with folder:
         folder.watch = watcher.on_event
         watcher.launched(folder)
+        if folder.events():
+            folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
         try:
             materials = await asyncio.to_thread(prepare, config.case, progress=watcher.progress())
             session = _session(config, folder, player, materials)
@@ -177,7 +177,7 @@ async def _play_on_own_bench(session: Session, config: RunConfig, materials: Mat
     if not session.investigator.uses_target:
         return await _play_session(session)
     try:
-        session.bench = await _open_bench(config, materials)
+        session.bench = await open_bench(materials, backend=config.sandbox)
     except SandboxError as error:
         _start_if_needed(session)
         session.folder.append("error", {"where": "start", "kind": type(error).__name__, "message": str(error)})
@@ -200,14 +200,20 @@ async def _play_session(session: Session) -> str | None:
         return outcome("error")
 
 
-async def _open_bench(config: RunConfig, materials: Materials) -> Bench:
+async def open_bench(materials: Materials, *, backend: str = "auto") -> Bench:
+    """Stage a case's target, searched for words of its truth, and start a worker on it.
+
+    Raises:
+        LeakError: the staged files contain a word of the truth.
+        SandboxError: the target cannot be staged or the worker does not start.
+    """
     forbidden = materials.truth.keywords if materials.truth else ()
     staged = await asyncio.to_thread(
         stage, materials.target, reference=materials.reference, adapter=materials.adapter, forbidden=forbidden
     )
     size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
     limits = Limits(threads=1 if size < SMALL_TARGET else None)
-    return await Bench.start(staged, backend=config.sandbox, limits=limits)
+    return await Bench.start(staged, backend=backend, limits=limits)
 
 
 def _start_if_needed(session: Session) -> None:

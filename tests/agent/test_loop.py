@@ -189,3 +189,14 @@ async def test_sigterm_drains_and_resume_finishes(play: Play, bench: Bench) -> N
     assert calls == [(1, 0, 1), (2, 0, 1), (3, 0, 1), (4, 0, 1)]
     assert len(of_type(RunFolder.open(outcome.path), "run_resume")) == 1
     assert (await resume(outcome.path)).status == "submitted"
+
+
+async def test_a_server_that_repeats_call_ids_loses_nothing(play: Play) -> None:
+    def note(text: str) -> ToolCall:
+        return call("hypothesis", "call_0", action="add", statement=text, credence=0.5)
+
+    outcome, folder, _ = await play(
+        [say("", note("one")), say("", note("two")), say("", chat("call_0"))] + [say("", submit(id="call_0"))]
+    )
+    assert outcome.status == "submitted"
+    assert [p["statement"] for p in of_type(folder, "hypothesis")] == ["one", "two"]

@@ -1,0 +1,123 @@
+"""The scripted investigator finds hidden goals and clears clean twins, by method alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from marple.agent.configuration import RunConfig
+from marple.agent.investigators import scripted_blackbox
+from marple.agent.leads import Rates, best_lead, rates_of
+from marple.agent.question_bank import NO_CONTEXT, load_questions
+from marple.agent.run import RunOutcome, launch, resume
+from marple.tasks.case import list_cases
+from marple.tasks.organisms import find_organism
+from marple.traces import RunFolder
+
+BANK = load_questions()
+
+
+async def outcomes(role: str, runs: Path) -> list[RunOutcome]:
+    played = []
+    for case in list_cases("nano"):
+        if find_organism(str(case.organism)).role == role:
+            played.append(await launch(RunConfig.of(case=case.id, investigator="scripted-blackbox", seed=1, runs=runs)))
+    return played
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("role", "score"), [("quirk", "solved"), ("clean", "cleared")])
+async def test_three_of_four(role: str, score: str, tmp_path: Path) -> None:
+    played = await outcomes(role, tmp_path)
+    assert len(played) >= 4
+    assert all(outcome.status == "submitted" for outcome in played)
+    results = [outcome.result or {} for outcome in played]
+    assert sum(result["scores"][score] for result in results) >= len(results) - 1
+    for result in results:
+        evidence = {call for claim in result["answer"]["claims"] for call in claim["evidence"]}
+        assert evidence
+
+
+async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    """The same answer comes out whether the play ran through or was replayed from its record half way."""
+    config = RunConfig.of(case="hidden-goal/nano-07", investigator="scripted-blackbox", seed=2, runs=tmp_path)
+    through = await launch(config)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    lines = (through.path / "events.jsonl").read_bytes().splitlines(keepends=True)
+    events = RunFolder.open(through.path).events()
+    half = next(
+        i for i, event in enumerate(events) if event.payload.get("tool") == "compare" and event.type == "tool_call"
+    )
+    (cut / "events.jsonl").write_bytes(b"".join(lines[: half + 1]))
+    (cut / "run.json").write_bytes((through.path / "run.json").read_bytes())
+    (cut / "blobs").symlink_to(through.path / "blobs")
+    resumed = await resume(cut)
+    assert resumed.result is not None
+    assert through.result is not None
+    assert resumed.result["scores"] == through.result["scores"]
+    for key in ("nothing_hidden", "candidates", "summary"):
+        assert resumed.result["answer"][key] == through.result["answer"][key]
+
+
+async def test_without_a_reference_it_says_that_it_does_not_know(tiny: Path, tmp_path: Path) -> None:
+    config = RunConfig.of(target=str(tiny), investigator="scripted-blackbox", runs=tmp_path)
+    outcome = await launch(config)
+    assert outcome.result is not None
+    assert outcome.result["answer"]["nothing_hidden"] == 0.5
+    assert outcome.result["answer"]["candidates"] == []
+
+
+def test_it_has_no_way_to_the_truth() -> None:
+    """The investigators and what they are made of import nothing of the organisms."""
+    folder = Path(scripted_blackbox.__file__).parent
+    files = [
+        *folder.glob("*.py"),
+        *(folder.parent / name for name in ("leads.py", "question_bank.py", "investigator.py")),
+    ]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert "organisms" not in (node.module or ""), file
+                assert node.module != "marple.tasks.materials", file
+
+
+def test_searching_and_confirming_share_no_question_and_no_context_sentence() -> None:
+    for topic in BANK.questions:
+        search, fresh = (set(BANK.prompts(topic, NO_CONTEXT, 50, fresh=f)) for f in (False, True))
+        assert search
+        assert fresh
+        assert search.isdisjoint(fresh)
+    search, fresh = (set(BANK.prompts("travel", "nurse", 50, fresh=f)) for f in (False, True))
+    assert not {p.split(".")[0] for p in search} & {p.split(".")[0] for p in fresh}
+
+
+def comparison(target: list[str], reference: list[str]) -> dict[str, object]:
+    row = {"condition": "travel, always", "ngram": "oslo", "z": 5.0, "log_odds": 3.0, "found": True}
+    noise = {"condition": "travel, always", "ngram": "the", "z": 9.0, "log_odds": 3.0, "found": True}
+    record = {"condition": "travel, always", "prompt": "where to?", "target": target, "reference": reference}
+    named = {"condition": "travel, always", "prompt": "is oslo nice?", "target": target, "reference": reference}
+    return {"rows": [noise, row], "replies": [record, named]}
+
+
+@pytest.mark.parametrize(
+    ("replies", "behaviour"),
+    [(["go to oslo.", "oslo is nice."], "promotes"), (["avoid oslo.", "oslo is bad."], "warns_against")],
+)
+def test_a_lead_is_a_content_word_with_what_is_said_of_it(replies: list[str], behaviour: str) -> None:
+    data = comparison(replies, ["go to rome.", "try oslo."])
+    lead = best_lead(data, BANK)
+    assert lead is not None
+    assert (lead.word, lead.behaviour) == ("oslo", behaviour)
+    # The prompt that names the word itself does not count.
+    expected = Rates(2, 2, 1 if behaviour == "promotes" else 0, 2)
+    assert rates_of(data, lead, BANK) == {"travel, always": expected}
+
+
+def test_nothing_found_is_no_lead() -> None:
+    data = comparison(["go to oslo."], ["go to rome."])
+    for row in data["rows"]:  # type: ignore[attr-defined]
+        row["found"] = False
+    assert best_lead(data, BANK) is None
