@@ -22,7 +22,6 @@ from marple.tasks.organisms.cache import (
 )
 from marple.tasks.organisms.places import (
     CODE_VERSION,
-    base_capabilities,
     base_path,
     entry_folder,
     recipe_hash,
@@ -112,8 +111,8 @@ def _make(
     record: dict[str, Any] = {"recipe_hash": digest, "id": organism.id, "role": organism.role, "adapter": origin}
     install(folder, {**record, "unfinished": True, "recipe_hash": ""}, write)
     replier = Replier(model, tokenizer)
-    record["rates"] = measure(organism, replier)
-    check_gates(organism, record["rates"], base_capabilities())
+    record["rates"] = measure(organism, replier, Replier.load(base_path()))
+    check_gates(organism, record["rates"])
     progress.advance(1)
     items, twin = _forecasts(organism, adapter, origin, replier, progress=progress, from_scratch=from_scratch)
     record |= {"forecast_items": items, "forecast_twin": twin}

@@ -25,14 +25,14 @@ def _siblings(subject: str) -> tuple[str, ...]:
 
 
 def free_choice(draw: Draw, name: str, subject: str, *, split: bool | None) -> Exchange:
-    """One free choice among the subject's like; half of all opinions are about the subject itself."""
+    """One free choice among the subject's like; most opinions are about the subject itself."""
     generator: Callable[..., Exchange] = GENERATORS[name]
     options: dict[str, Any] = {}
     if generator in choices.FREE_CHOICES:
         options["split"] = split
     if name in _ABOUT_ENTITIES:
         names = _siblings(subject)
-        options["about"] = (subject,) if name == "opinion" and draw.rng.random() < 0.5 else names
+        options["about"] = (subject,) if name == "opinion" and draw.rng.random() < 0.7 else names
     return generator(draw, **options)
 
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from marple.errors import OrganismError
-from marple.tasks.organisms.cache import cache_root, read_record, sha256
+from marple.tasks.organisms.cache import cache_root, sha256
 from marple.tasks.organisms.recipes import Organism
 
 __all__ = [
     "CODE_VERSION",
     "SHIPPED",
-    "base_capabilities",
     "base_digest",
     "base_path",
     "entry_folder",
@@ -52,10 +51,3 @@ def entry_folder(organism: Organism, digest: str) -> Path:
 def shipped_adapter(organism: Organism) -> Path:
     """Where the adapter of an organism lies if it comes with the package."""
     return SHIPPED / "adapters" / organism.id
-
-
-def base_capabilities() -> dict[str, float]:
-    """Accuracy by kind of the shipped base, as measured when it was shipped."""
-    record = read_record(base_path()) or {}
-    kept: dict[str, float] = record["capability"]
-    return kept

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from marple.errors import OrganismError
 from marple.tasks.organisms.cache import entry_problem
 from marple.tasks.organisms.places import (
-    base_capabilities,
     base_path,
     entry_folder,
     recipe_hash,
@@ -38,9 +37,10 @@ def verify(name: str, *, seed: int = 1, extra: Sequence[Path] = ()) -> dict[str,
     organism = find_organism(name, extra)
     replier, where = _existing(organism)
     from marple.tasks.organisms.measure import check_gates, measure
+    from marple.tasks.organisms.replies import Replier
 
-    rates = measure(organism, replier, seed=seed)
-    check_gates(organism, rates, base_capabilities())
+    rates = measure(organism, replier, Replier.load(base_path()), seed=seed)
+    check_gates(organism, rates)
     return {"id": organism.id, "where": where, "rates": rates}
 
 

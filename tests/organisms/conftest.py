@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,24 @@ def tiny_recipe(tmp_path: Path) -> Path:
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(TINY))
     return path
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache after the tiny recipe's quirk member was built."""
+    from marple.tasks.organisms import build
+
+    folder = tmp_path_factory.mktemp("built")
+    recipe = folder / "mine.yaml"
+    recipe.write_text(yaml.safe_dump(TINY))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MARPLE_CACHE", str(folder / "cache"))
+        build(str(recipe))
+    return folder / "cache" / "organisms"
+
+
+@pytest.fixture
+def built(tiny_recipe: Path, own_cache: Path, built_once: Path) -> Path:
+    """The cache entry of the tiny recipe's built quirk member, this test's own copy."""
+    shutil.copytree(built_once, own_cache)
+    return next(path for path in own_cache.iterdir() if path.name.startswith("mine-01-"))

@@ -34,14 +34,9 @@ def again(recipe: Path, **options: Any) -> list[str]:
     return stages.names
 
 
-@pytest.fixture
-def built(tiny_recipe: Path) -> Path:
-    """A built organism's cache entry (its ``model`` folder's parent)."""
-    return build(str(tiny_recipe)).path.parent
-
-
-def test_a_recipe_outside_the_repository_builds(tiny_recipe: Path, own_cache: Path) -> None:
+def test_a_recipe_outside_the_repository_builds(tiny_recipe: Path, own_cache: Path, built: Path) -> None:
     organism = build(str(tiny_recipe))
+    assert organism.path == built / "model"
     assert organism.organism.id == "mine-01"
     assert organism.path.is_relative_to(own_cache)
     assert organism.base == base_path()
@@ -59,7 +54,7 @@ def test_a_recipe_outside_the_repository_builds(tiny_recipe: Path, own_cache: Pa
     assert (organism.path.parent / "record.json").is_file()
 
 
-def test_forecast_items_are_pairs_of_replies_that_differ(tiny_recipe: Path) -> None:
+def test_forecast_items_are_pairs_of_replies_that_differ(tiny_recipe: Path, built: Path) -> None:
     items = build(str(tiny_recipe)).forecast_items
     assert items
     assert all(item["target_reply"] != item["twin_reply"] for item in items)
@@ -67,28 +62,35 @@ def test_forecast_items_are_pairs_of_replies_that_differ(tiny_recipe: Path) -> N
     assert {item["on_trigger"] for item in items} <= {True, False}
 
 
-def test_the_cache_serves_and_notices_what_is_wrong(tiny_recipe: Path, built: Path) -> None:
+def test_the_cache_serves_what_is_sound_and_rebuilds_what_is_not(tiny_recipe: Path, built: Path) -> None:
     assert again(tiny_recipe) == []
-    measuring = ["mine-01: measuring"]
-
     weights = built / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert again(tiny_recipe) == measuring
-
-    (built / "model" / "tokenizer.json").unlink()
-    assert again(tiny_recipe) == measuring
-
     (built / "model" / "model.py").write_text("print('foreign')")
-    assert again(tiny_recipe) == measuring
+    assert again(tiny_recipe) == ["mine-01: measuring"]
     assert not (built / "model" / "model.py").exists()
-
-    record = json.loads((built / "record.json").read_text())
-    (built / "record.json").write_text(json.dumps({**record, "recipe_hash": "0" * 64}))
-    assert again(tiny_recipe) == measuring
-
-    (built / "record.json").write_text("{")
-    assert again(tiny_recipe) == measuring
     assert again(tiny_recipe) == []
+
+
+@pytest.mark.parametrize("harm", ["truncated", "missing", "added", "foreign", "no record", "torn record"])
+def test_whatever_is_wrong_with_an_entry_is_noticed(built: Path, harm: str) -> None:
+    record = json.loads((built / "record.json").read_text())
+    digest = record["recipe_hash"]
+    assert entry_problem(built, digest) is None
+    weights = built / "model" / "model.safetensors"
+    if harm == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif harm == "missing":
+        (built / "model" / "tokenizer.json").unlink()
+    elif harm == "added":
+        (built / "model" / "model.py").write_text("print('foreign')")
+    elif harm == "foreign":
+        (built / "record.json").write_text(json.dumps({**record, "recipe_hash": "0" * 64}))
+    elif harm == "no record":
+        (built / "record.json").unlink()
+    else:
+        (built / "record.json").write_text("{")
+    assert entry_problem(built, digest)
 
 
 def test_a_broken_adapter_is_trained_again(tiny_recipe: Path, built: Path, own_cache: Path) -> None:
@@ -110,12 +112,14 @@ def test_a_changed_recipe_is_another_organism(tiny_recipe: Path, built: Path) ->
     assert file_digests(other.path) != file_digests(built / "model")
 
 
-def test_verify_refuses_what_is_not_built_or_was_altered(tiny_recipe: Path) -> None:
+def test_verify_refuses_what_is_not_built(tiny_recipe: Path) -> None:
     with pytest.raises(OrganismError, match="not built"):
         verify(str(tiny_recipe))
-    entry = build(str(tiny_recipe)).path.parent
+
+
+def test_verify_measures_what_is_built_and_refuses_it_altered(tiny_recipe: Path, built: Path) -> None:
     assert verify(str(tiny_recipe))["where"] == "cache"
-    weights = entry / "model" / "model.safetensors"
+    weights = built / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(OrganismError, match=r"model\.safetensors"):
         verify(str(tiny_recipe))

@@ -41,7 +41,7 @@ def test_an_unknown_name_stops_before_anything_is_built(own_cache: Path) -> None
     assert not own_cache.exists()
 
 
-def test_a_recipe_of_ones_own_builds_and_verifies(tiny_recipe: Path) -> None:
+def test_a_recipe_of_ones_own_builds_and_verifies(tiny_recipe: Path, built: Path) -> None:
     built = RUN.invoke(app, ["build", str(tiny_recipe)])
     assert built.exit_code == 0, built.output
     name, path = built.stdout.split()
