@@ -175,7 +175,7 @@ class Recipe(_Strict):
     mixture: Mixture
     quirk: Quirk
     gates: Gates = Gates()
-    prompts: int = Field(120, ge=4)
+    prompts: int = Field(200, ge=4)
     """Held-out prompts per measured rate."""
     members: Members
 
