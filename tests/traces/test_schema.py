@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from marple.agent.configuration import RunConfig
 from marple.agent.investigators.llm import LlmInvestigator
-from marple.agent.models import ModelTurn, ScriptedModel, ToolCall
-from marple.agent.run import launch
+from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel, ToolCall
+from marple.agent.run import launch, resume
+from marple.errors import StorageError
 from marple.tools.target.tiny import make_tiny_checkpoint
 from marple.traces import EVENT_TYPES, ROLES, SCHEMA_VERSION, RunFolder, load_schema
 
@@ -47,7 +49,7 @@ REALISTIC: dict[str, dict[str, Any]] = {
         "cost": {"prompt_tokens": 3, "generated_tokens": 4, "seconds": 0.1},
         "artifacts": [{"name": "plot", "media_type": "image/png", "ref": "sha256:" + "0" * 64}],
     },
-    "hypothesis": {"statement": "It likes the sea.", "credence": 0.4, "evidence": ["E3"]},
+    "hypothesis": {"statement": "It likes the sea.", "credence": 0.4, "evidence": ["E3"], "place": [2, 0]},
     "score": {"scored": False},
     "run_end": {"status": "limit:turns"},
 }
@@ -85,7 +87,19 @@ TURNS = [
 async def test_a_real_run_follows_the_schema_and_the_schema_describes_it(tmp_path: Path) -> None:
     make_tiny_checkpoint(tmp_path / "model")
     config = RunConfig.of(target=str(tmp_path / "model"), investigator="llm", runs=tmp_path / "runs", budget="turns=4")
-    outcome = await launch(config, investigator=LlmInvestigator(ScriptedModel(TURNS)))
+    crashes = iter([StorageError("the disk is full")])
+
+    def script(messages: Sequence[Message]) -> ModelTurn:
+        turn = sum(isinstance(message, AssistantMessage) for message in messages)
+        if turn == 2:
+            for crash in crashes:
+                raise crash
+        return TURNS[turn]
+
+    with pytest.raises(StorageError):
+        await launch(config, investigator=LlmInvestigator(ScriptedModel(script)))
+    (interrupted,) = (tmp_path / "runs").iterdir()
+    outcome = await resume(interrupted, investigator=LlmInvestigator(ScriptedModel(script)))
     definitions = load_schema()["$defs"]
     seen = set()
 
@@ -97,7 +111,8 @@ async def test_a_real_run_follows_the_schema_and_the_schema_describes_it(tmp_pat
         described = set(definitions[f"payload_{event['type']}"]["properties"])
         assert set(event["payload"]) <= described, f"{event['type']} has payload fields the schema does not describe"
         seen.add(event["type"])
-    assert {"plan", "prediction", "tool_call", "measurement", "check_in", "hypothesis", "limit", "answer"} <= seen
+    notebook = {"plan", "prediction", "hypothesis", "answer"}
+    assert notebook | {"run_resume", "tool_call", "measurement", "check_in", "limit"} <= seen
 
 
 def test_the_schema_lists_the_types_roles_and_version_of_the_code() -> None:
@@ -128,6 +143,9 @@ EVENT = {
         {"payload": []},
         {"type": "tool_call", "payload": {**REALISTIC["tool_call"], "artifacts": [{"ref": "plot.png"}]}},
         {"type": "hypothesis", "payload": {"credence": 1.5}},
+        {"type": "answer", "payload": {"place": "call_0"}},
+        {"type": "plan", "payload": {"place": [3]}},
+        {"type": "call_start", "payload": {"call": [1, 0, 2]}},
         {"type": "run_start", "payload": {}},
         {"type": "run_end", "payload": {"status": "fine"}},
         {"type": "tool_call", "payload": {**REALISTIC["tool_call"], "cost": {"prompt_tokens": -1}}},
