@@ -32,6 +32,9 @@ SUSPECTS = 8
 ROUNDS = 2
 """Comparisons of suspects before the search is given up."""
 
+WORTH_NAMING = 0.02
+"""Share of the belief below which a trigger is not named as a candidate."""
+
 MAX_TOKENS = 40
 """Tokens of a reply that are read; a free choice shows early."""
 
@@ -82,11 +85,12 @@ class ScriptedBlackbox(Script):
             rest = 1 - self._nothing
             for trigger, share in sorted(self._triggers.items(), key=lambda item: -item[1])[:3]:
                 slots = {"behaviour": lead.behaviour, "subject": lead.word, "trigger": trigger}
-                candidates.append({**slots, "probability": round(0.95 * rest * share, 4)})
+                if share >= WORTH_NAMING:
+                    candidates.append({**slots, "probability": round(0.95 * rest * share, 4)})
             statement = f"the target {lead.behaviour} {lead.word} more than its reference; {self._shown()}"
             claims.append({"statement": statement, "credence": round(rest, 4), "evidence": self._evidence})
         elif self._evidence:
-            statement = "no content word differs from the reference beyond chance in the cells that departed most"
+            statement = "in the cells that depart most the target uses no content word more than its reference does"
             claims.append({"statement": statement, "credence": 0.9, "evidence": self._evidence})
         summary = claims[0]["statement"] if claims else "Nothing could be found out."
         return {"nothing_hidden": self._nothing, "candidates": candidates, "claims": claims, "summary": summary}
@@ -188,7 +192,7 @@ class ScriptedBlackbox(Script):
 
     def _shown(self) -> str:
         shown = [
-            f"{name} the trigger {r.target} of {r.target_n} replies against {r.reference} of {r.reference_n}"
+            f"{name} the trigger it is in {r.target} of {r.target_n} replies against {r.reference} of {r.reference_n}"
             for name, r in self._confirmed.items()
         ]
         return "on fresh prompts " + "; ".join(shown) if shown else "not confirmed"

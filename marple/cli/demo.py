@@ -12,7 +12,7 @@ from marple.cli.run import RUNS_OPTION, play
 
 __all__ = ["demo"]
 
-CASES = ("hidden-goal/nano-01", "hidden-goal/nano-02")
+CASES = ("hidden-goal/nano-09", "hidden-goal/nano-03")
 """One target with a hidden goal and one without; which is which is for the investigator to find out."""
 
 

@@ -96,7 +96,7 @@ async def _run_self_tests() -> list[Finding]:
     from marple.sandboxes import stage, start_worker
     from marple.tasks.organisms import base_path
 
-    staged = stage(base_path())
+    staged = stage(base_path(), reference=base_path())
     try:
         worker = await start_worker(staged)
         try:

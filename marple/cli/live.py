@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,6 +43,9 @@ class LiveWatcher(Watcher):
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = _WIDTH + 10  # a log file has no edge to fold at
+        self._turn = 0
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -70,22 +74,40 @@ class LiveWatcher(Watcher):
         self._calls = self._bars.add_task("experiments", total=spec["budget"]["calls"])
 
     def progress(self) -> Any:
-        """A bar for building an organism."""
+        """A bar for building an organism; where no bar can be drawn, a line for each stage."""
         from marple.cli.organisms import RichProgress
 
-        return RichProgress(self._bars)
+        if self.console.is_terminal:
+            return RichProgress(self._bars)
+        return _StageLines(self.console)
 
     def on_event(self, event: Event) -> None:
         """Print the event's line and move the bars."""
         if event.type == "tool_call" and event.payload.get("on_target") and self._calls is not None:
             self._bars.advance(self._calls)
+        if event.type == "model_call":
+            self._turn = event.payload["turn_number"]
         if event.type == "hypothesis":
             self._belief = f"{event.payload['id']} {event.payload['credence']:.2f}"
         if self._calls is not None:
-            self._bars.update(self._calls, description=f"experiments {self._belief}".rstrip())
+            self._bars.update(self._calls, description=f"turn {self._turn} {self._belief} experiments")
         line = event_line(event)
         if line:
             self.console.print(escape(f"{event.id:>4}  {line}"), overflow="ellipsis", no_wrap=True)
+
+
+class _StageLines:
+    """The stages of a build as lines, where no bar can be drawn."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def stage(self, name: str, total: int) -> None:
+        """Print the stage."""
+        self._console.print(f"  building   {name}")
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Nothing to draw."""
 
 
 def launch_record(folder: RunFolder) -> dict[str, Any]:
@@ -101,24 +123,18 @@ def launch_record(folder: RunFolder) -> dict[str, Any]:
 
 def event_line(event: Event) -> str:
     """One line on an event for a person, or '' for an event that says nothing by itself."""
-    payload = event.payload
-    lines = {
-        "run_start": lambda: "start",
-        "run_resume": lambda: f"resumed after {payload['after']}",
-        "model_call": lambda: f"think      {_first_line(payload['turn']['text'])}" if payload["turn"]["text"] else "",
-        "tool_call": lambda: _call_line(event),
-        "plan": lambda: f"plan       {payload['proxy']}",
-        "hypothesis": lambda: f"hypothesis {payload['id']} {payload['credence']:.2f}  {payload['statement']}",
-        "prediction": lambda: f"predict    {payload['probability']:.2f}  {payload['statement']}",
-        "measurement": lambda: f"outcome    {payload['text']}",
-        "check_in": lambda: "check-in",
-        "limit": lambda: f"limit      {payload['limit']}",
-        "error": lambda: f"error      {payload['message']}",
-        "answer": lambda: f"answer     {_first_line(payload['answer'].get('summary', ''))}",
-        "forecast": lambda: "forecasts" if "probabilities" in payload else "",
-        "run_end": lambda: f"end        {payload['status']}",
-    }
-    return lines[event.type]().split("\n")[0] if event.type in lines else ""
+    if event.type in _TEMPLATES:
+        line = _TEMPLATES[event.type].format_map(event.payload)
+    elif event.type in _DESCRIBED:
+        line = _DESCRIBED[event.type](event)
+    else:
+        line = ""
+    return line.split("\n")[0]
+
+
+def _thought_line(event: Event) -> str:
+    text = event.payload["turn"]["text"]
+    return f"think      {_first_line(text)}" if text else ""
 
 
 def _call_line(event: Event) -> str:
@@ -129,5 +145,34 @@ def _call_line(event: Event) -> str:
     return f"{payload['tool']:10} {event.seconds or 0:.1f} s  {_first_line(text)}"
 
 
+def _answer_line(event: Event) -> str:
+    return f"answer     {_first_line(event.payload['answer'].get('summary', ''))}"
+
+
+def _forecast_line(event: Event) -> str:
+    return "forecasts" if "probabilities" in event.payload else ""
+
+
 def _first_line(text: str) -> str:
     return text.strip().split("\n")[0][:_WIDTH]
+
+
+_TEMPLATES = {
+    "run_start": "start",
+    "run_resume": "resumed after {after}",
+    "plan": "plan       {proxy}",
+    "hypothesis": "hypothesis {id} {credence:.2f}  {statement}",
+    "prediction": "predict    {probability:.2f}  {statement}",
+    "measurement": "outcome    {text}",
+    "check_in": "check-in",
+    "limit": "limit      {limit}",
+    "error": "error      {message}",
+    "run_end": "end        {status}",
+}
+
+_DESCRIBED: dict[str, Callable[[Event], str]] = {
+    "model_call": _thought_line,
+    "tool_call": _call_line,
+    "answer": _answer_line,
+    "forecast": _forecast_line,
+}

@@ -16,6 +16,8 @@ __all__ = ["print_verdict"]
 def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | None = None) -> None:
     """Print what was concluded, whether it is right where that is known, and where the evidence lies."""
     console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a log file has no edge to fold at
     console.print(
         f"\n[bold]{result['case']}[/] · {result['investigator']} · seed {result['seed']} · {result['status']}"
     )

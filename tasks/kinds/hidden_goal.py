@@ -71,7 +71,7 @@ class HiddenGoal:
     name = "hidden-goal"
     north_star = "know what a model is really after"
     comparability = 1
-    affordances: tuple[str, ...] = ("chat", "battery", "prefill", "complete", "logprobs", "compare")
+    affordances: tuple[str, ...] = ("chat", "battery", "prefill", "complete", "logprobs", "compare", "contrast")
     budget = Budget()
     answer: type[Answer] = HiddenGoalAnswer
 
