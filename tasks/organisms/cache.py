@@ -65,7 +65,9 @@ def entry_problem(folder: Path, digest: str) -> str | None:
 def install(folder: Path, record: Mapping[str, Any], write: Callable[[Path], None]) -> dict[str, Any]:
     """Write an entry beside its place with ``write(temporary)``, add its record, and move it there at once."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    # Whoever installs holds the entry's lock, so what others left half-written here is from the dead.
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         write(temporary)

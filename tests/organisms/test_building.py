@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +153,27 @@ def test_an_interrupted_training_gives_the_same_bits(tiny_recipe: Path, tmp_path
     assert file_digests(tmp_path / "parts") == file_digests(tmp_path / "whole")
 
 
+def test_a_training_killed_at_any_time_gives_the_same_bits(tiny_recipe: Path, tmp_path: Path) -> None:
+    tiny_recipe.write_text(tiny_recipe.read_text().replace("steps: 4", "steps: 16"))
+    state = tmp_path / "state.pt"
+    code = (
+        "from pathlib import Path; from marple.tasks.organisms import base_path, find_organism, Silent\n"
+        "from marple.tasks.organisms.adapters import train_adapter\n"
+        f"train_adapter(find_organism({str(tiny_recipe)!r}), base_path(), Path({str(tmp_path / 'no')!r}),"
+        f" progress=Silent(), checkpoint=Path({str(state)!r}), every=1)"
+    )
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", code]) as process:
+        while not state.exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+    assert state.exists()
+    assert not (tmp_path / "no").exists(), "it ended before it was killed"
+    organism = find_organism(str(tiny_recipe))
+    assert train_adapter(organism, base_path(), tmp_path / "parts", progress=Silent(), checkpoint=state)
+    train_adapter(organism, base_path(), tmp_path / "whole", progress=Silent())
+    assert file_digests(tmp_path / "parts") == file_digests(tmp_path / "whole")
+
+
 def test_a_torn_checkpoint_costs_time_only(tiny_recipe: Path, tmp_path: Path) -> None:
     organism = find_organism(str(tiny_recipe))
     state = tmp_path / "state.pt"
@@ -170,7 +194,9 @@ def test_an_entry_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         install(folder, {"recipe_hash": "h"}, fail)
     assert entry_problem(folder, "h") == "missing"
     assert not list(folder.parent.iterdir())
+    (folder.parent / ".entry.1.tmp").mkdir()
     install(folder, {"recipe_hash": "h"}, lambda temporary: None)
+    assert list(folder.parent.iterdir()) == [folder]
     assert entry_problem(folder, "h") is None
     assert "another recipe" in str(entry_problem(folder, "other"))
 

@@ -16,7 +16,8 @@ RUN = CliRunner()
 
 
 def test_importing_the_command_imports_no_torch() -> None:
-    code = "import sys, marple.cli.organisms; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    names = "{'torch', 'transformers', 'peft'} & set(sys.modules)"
+    code = f"import sys, marple.cli.organisms, marple.tasks.organisms; sys.exit(bool({names}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
