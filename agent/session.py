@@ -110,10 +110,10 @@ class Session:
 
     def result_data(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """The structured data of a recorded tool call."""
+        data: Mapping[str, Any] = payload.get("data", {})
         if "data_ref" in payload:
-            data: Mapping[str, Any] = json.loads(self.folder.get_blob(payload["data_ref"]))
-            return data
-        return payload.get("data", {})
+            data = json.loads(self.folder.get_blob(payload["data_ref"]))
+        return data
 
     def turn_of(self, event: Event) -> ModelTurn:
         """The model's turn in a recorded model call."""
