@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from marple.agent.bench import Bench
-from marple.agent.models import ModelTurn, ToolCall, Usage
+from marple.agent.models import ModelTurn, ToolCall, ToolMessage, Usage
 from marple.errors import ModelError
 from marple.traces import RunFolder
 from tests.agent.conftest import Play
@@ -72,7 +72,7 @@ async def test_mistakes_go_to_the_model_as_text_and_cost_nothing(play: Play) -> 
     assert "evidence 'E99' is not the id of one of your experiments" in texts[3]
     assert outcome.result is not None
     assert outcome.result["usage"]["calls"] == 1
-    answers = [m for m in model.calls[1].messages if hasattr(m, "call_id")]
+    answers = [m for m in model.calls[1].messages if isinstance(m, ToolMessage)]
     assert [a.is_error for a in answers] == [True] * 4
 
 

@@ -74,7 +74,7 @@ def anthropic_events(answer: Answer, model: str) -> Iterator[tuple[str | None, A
         "cache_creation_input_tokens": answer.cache_write_tokens,
         "output_tokens": 1,
     }
-    message = {"id": f"msg_{next(_serial)}", "type": "message", "role": "assistant", "model": model}
+    message: dict[str, Any] = {"id": f"msg_{next(_serial)}", "type": "message", "role": "assistant", "model": model}
     message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
     yield event("message_start", message=message)
     yield event("ping")
@@ -82,7 +82,7 @@ def anthropic_events(answer: Answer, model: str) -> Iterator[tuple[str | None, A
     if answer.thinking:
         deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(answer.thinking)]
         signature = {"type": "signature_delta", "signature": f"sig:{answer.thinking}"}
-        start = {"type": "thinking", "thinking": "", "signature": ""}
+        start: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}
         yield from block(next(index), start, [*deltas, signature])
         yield from block(next(index), {"type": "redacted_thinking", "data": "opaque=="}, [])
     if answer.text:
@@ -177,7 +177,7 @@ def responses_events(answer: Answer, model: str) -> Iterator[tuple[str | None, A
 
 def chat_events(answer: Answer, model: str) -> Iterator[tuple[str | None, Any]]:
     """``POST /v1/chat/completions`` with ``stream``: (None, data), the last one ``[DONE]``."""
-    head = {"id": f"chatcmpl-{next(_serial)}", "object": "chat.completion.chunk", "model": model}
+    head: dict[str, Any] = {"id": f"chatcmpl-{next(_serial)}", "object": "chat.completion.chunk", "model": model}
     head |= {"created": 1_790_000_000}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> tuple[None, Any]:

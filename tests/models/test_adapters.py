@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -258,9 +259,11 @@ async def test_an_unreachable_server_is_named(provider, serve, opened):
         await model.generate("", HELLO, [])
 
 
+COUNTED = Answer(text="ok", input_tokens=1000, output_tokens=50, cached_tokens=600, cache_write_tokens=100)
+
+
 async def test_usage_means_the_same_everywhere(provider, serve, opened):
-    counts = {"input_tokens": 1000, "output_tokens": 50, "cached_tokens": 600, "cache_write_tokens": 100}
-    model = opened(provider, serve([Answer(text="ok", reasoning_tokens=30, **counts)]))
+    model = opened(provider, serve([replace(COUNTED, reasoning_tokens=30)]))
     usage = (await model.generate("", HELLO, [])).usage
     assert usage.to_dict() == {
         "gen_ai.usage.input_tokens": 1000,
@@ -274,9 +277,8 @@ async def test_usage_means_the_same_everywhere(provider, serve, opened):
 
 
 async def test_a_known_price_gives_a_cost(provider, serve, opened):
-    counts = {"input_tokens": 1000, "output_tokens": 50, "cached_tokens": 600, "cache_write_tokens": 100}
     prices = {f"{provider}/m": Price(input=2.0, output=10.0, cache_read=0.5, cache_write=2.5)}
-    model = opened(provider, serve([Answer(text="ok", **counts)]), prices=prices)
+    model = opened(provider, serve([COUNTED]), prices=prices)
     usage = (await model.generate("", HELLO, [])).usage
     assert usage.cost_usd == pytest.approx((300 * 2.0 + 600 * 0.5 + 100 * 2.5 + 50 * 10.0) / 1e6)
 

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from marple.agent.models import AssistantMessage, ModelTurn, ToolCall, ToolMessage, ToolSchema, UserMessage, open_model
+from marple.agent.models import (
+    AssistantMessage,
+    Message,
+    ModelTurn,
+    ToolCall,
+    ToolMessage,
+    ToolSchema,
+    UserMessage,
+    open_model,
+)
 from marple.errors import ModelError
 
 pytestmark = pytest.mark.slow
@@ -98,7 +107,7 @@ async def test_it_accepts_tools_calls_and_results(checkpoint, address):
     model = open_model(f"openai-chat/{checkpoint}", base_url=address, effort="low")
     good = ToolCall.of("chat", {"prompt": "word3"}, id="id_1")
     broken = ToolCall.parse("id_2", "chat", raw='{"prompt": ')
-    history = [
+    history: list[Message] = [
         UserMessage("word2"),
         AssistantMessage(ModelTurn(tool_calls=(good, broken))),
         ToolMessage("id_1", "chat", "word4"),

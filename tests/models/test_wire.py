@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -205,7 +206,7 @@ async def test_chat_stream_of_a_server_that_gives_up_is_an_error(serve, opened):
 
 
 async def test_responses_items_sent_only_one_by_one_are_taken(serve, opened):
-    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
+    item: dict[str, Any] = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
     item["content"] = [{"type": "output_text", "text": "hi", "annotations": []}]
     events = [
         ("response.output_item.done", {"type": "response.output_item.done", "output_index": 0, "item": item}),
