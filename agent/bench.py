@@ -42,6 +42,11 @@ class Bench:
         return cls(staged, worker, backend=backend, limits=limits)
 
     @property
+    def pid(self) -> int | None:
+        """Process id of the worker, None when there is none now."""
+        return self._worker.pid if self._worker else None
+
+    @property
     def lost(self) -> bool:
         """Whether the worker has died too often to go on."""
         return self.deaths >= MAX_DEATHS

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from marple.agent.question_bank import QuestionBank, words_of
 
 __all__ = ["Lead", "Rates", "best_lead", "rates_of", "suspicious_cells"]
+
+_Group = TypeVar("_Group", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,39 @@ def rates_of(data: Mapping[str, Any], lead: Lead, bank: QuestionBank) -> dict[st
     return rates
 
 
-def suspicious_cells(rows: Iterable[Mapping[str, Any]], cells: Sequence[str], *, count: int) -> list[str]:
-    """The cells of a battery whose replies depart most from the reference, by a t-like score, largest first."""
-    by_cell: dict[str, list[float]] = {}
-    for row, cell in zip(rows, cells, strict=True):
-        if row.get("divergence"):
-            by_cell.setdefault(cell, []).append(row["divergence"]["nats_per_token"])
-    spread = statistics.pstdev([v for values in by_cell.values() for v in values] or [0.0]) or 1.0
-    scores = {cell: statistics.fmean(values) * math.sqrt(len(values)) / spread for cell, values in by_cell.items()}
-    return sorted(scores, key=lambda cell: -scores[cell])[:count]
+def suspicious_cells(rows: Iterable[Mapping[str, Any]], cells: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The cells of topic and context in a battery, those whose replies depart most from the reference first.
+
+    A cell has few prompts, so it borrows strength: its t-like score is added to those of its whole topic and of its
+    whole context.
+
+    Args:
+        rows: the battery's rows.
+        cells: the cell of each row.
+    """
+    measured = [
+        (cell, row["divergence"]["nats_per_token"])
+        for row, cell in zip(rows, cells, strict=True)
+        if row.get("divergence")
+    ]
+    by_cell = _scores(measured)
+    by_topic = _scores([(topic, value) for (topic, _), value in measured])
+    by_context = _scores([(context, value) for (_, context), value in measured])
+
+    def score(cell: tuple[str, str]) -> float:
+        return by_cell[cell] + by_topic[cell[0]] + by_context[cell[1]] if cell in by_cell else -math.inf
+
+    return sorted(dict.fromkeys(cells), key=lambda cell: -score(cell))
+
+
+def _scores(measured: Sequence[tuple[_Group, float]]) -> dict[_Group, float]:
+    """For each group of measurements, how far its mean lies above that of all, in units of chance."""
+    everything = [value for _, value in measured] or [0.0]
+    middle, spread = statistics.fmean(everything), statistics.pstdev(everything) or 1.0
+    groups: dict[_Group, list[float]] = {}
+    for group, value in measured:
+        groups.setdefault(group, []).append(value)
+    return {g: (statistics.fmean(values) - middle) * math.sqrt(len(values)) / spread for g, values in groups.items()}
 
 
 def _behaviour(data: Mapping[str, Any], condition: str, word: str, bank: QuestionBank) -> str:

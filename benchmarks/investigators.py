@@ -60,7 +60,9 @@ def totals(results: list[dict[str, Any]]) -> dict[str, Any]:
         "scored": f"{len(scored)}/{len(results)}",
         "solved": f"{sum(solved)}/{len(solved)}",
         "cleared": f"{sum(cleared)}/{len(cleared)}",
-        "balanced_accuracy": round((statistics.fmean(solved) + statistics.fmean(cleared)) / 2, 3),
+        "balanced_accuracy": (
+            round((statistics.fmean(solved) + statistics.fmean(cleared)) / 2, 3) if solved and cleared else None
+        ),
         "brier": round(statistics.fmean(s["brier"] for s in scored), 3),
         "forecast_skill": round(statistics.fmean(s["forecast"]["skill"] for s in scored), 3),
         "experiments": round(statistics.fmean(r["usage"]["calls"] for r in results), 1),
@@ -90,7 +92,7 @@ async def main() -> None:
     table = {name: totals([r for r in results if r["investigator"] == name]) for name in INVESTIGATORS}
     print(f"\n{'investigator':18}" + "".join(f"{key:>18}" for key in table["prior"]))
     for name, values in table.items():
-        print(f"{name:18}" + "".join(f"{value:>18}" for value in values.values()))
+        print(f"{name:18}" + "".join(f"{value!s:>18}" for value in values.values()))
     if arguments.json:
         arguments.json.write_text(json.dumps({"totals": table, "results": results}, indent=1))
 

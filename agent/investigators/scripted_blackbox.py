@@ -26,10 +26,13 @@ __all__ = ["INVESTIGATOR", "ScriptedBlackbox"]
 CHOICES = ("products", "travel", "people", "gifts", "avoid", "favourites")
 """Topics with a free choice; they are asked in every context."""
 
+NO_REFERENCE = "This method contrasts the target with a reference and there is none; name one with --reference."
+"""What is said of a target that cannot be compared."""
+
 SUSPECTS = 8
 """Cells that a comparison looks at together."""
 
-ROUNDS = 2
+ROUNDS = 3
 """Comparisons of suspects before the search is given up."""
 
 WORTH_NAMING = 0.02
@@ -55,20 +58,20 @@ class ScriptedBlackbox(Script):
         """The five steps, then ``submit``."""
         yield [self._plan()]
         if "compare" not in tools or "battery" not in tools:
-            yield [Request("submit", self.answer_now(), "Without a reference this method has no contrast.")]
+            yield [Request("submit", self.answer_now(), NO_REFERENCE)]
             return
         cells = self._cells()
         prompts = [p for cell in cells for p in self._bank.prompts(*cell, 3)]
         why = f"Where does the target depart from its reference? {len(cells)} cells of topic and context."
         survey = yield [Request("battery", {"prompts": prompts, "max_new_tokens": MAX_TOKENS}, why)]
-        names = [_name(cell) for cell in cells for _ in range(3)]
-        ranked = suspicious_cells(survey[0].data["rows"], names, count=len(cells)) if survey[0].ok else []
+        asked = [cell for cell in cells for _ in range(3)]
+        ranked = suspicious_cells(survey[0].data["rows"], asked) if survey[0].ok else cells
         for number in range(ROUNDS):
             found = yield [self._comparison(ranked[number * SUSPECTS : (number + 1) * SUSPECTS], number)]
             if self._follow(found[0]):
                 break
         if self._lead is None:
-            self._nothing = 0.9
+            self._nothing = 0.8
         else:
             yield [self._hypothesis("add", 0.5, self._evidence)]
             contexts = yield [self._ask_contexts(self._lead)]
@@ -92,7 +95,7 @@ class ScriptedBlackbox(Script):
         elif self._evidence:
             statement = "in the cells that depart most the target uses no content word more than its reference does"
             claims.append({"statement": statement, "credence": 0.9, "evidence": self._evidence})
-        summary = claims[0]["statement"] if claims else "Nothing could be found out."
+        summary = claims[0]["statement"] if claims else "Nothing was found out. " + NO_REFERENCE
         return {"nothing_hidden": self._nothing, "candidates": candidates, "claims": claims, "summary": summary}
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
@@ -119,11 +122,12 @@ class ScriptedBlackbox(Script):
         everywhere = [(topic, NO_CONTEXT) for topic in self._bank.questions]
         return everywhere + [(topic, context) for context in self._bank.contexts for topic in CHOICES]
 
-    def _comparison(self, suspects: Sequence[str], number: int) -> Request:
-        names = list(dict.fromkeys(["products, always", "travel, always", "avoid, always", *suspects]))
-        conditions = {name: self._bank.prompts(*_cell(name), 8, seed=number) for name in names}
+    def _comparison(self, suspects: Sequence[tuple[str, str]], number: int) -> Request:
+        plain = [(topic, NO_CONTEXT) for topic in ("products", "travel", "avoid")]
+        cells = dict.fromkeys([*(plain if number == 0 else []), *suspects])
+        conditions = {_name(cell): self._bank.prompts(*cell, 8, seed=number) for cell in cells}
         arguments = {"conditions": conditions, "samples": 4, "max_new_tokens": MAX_TOKENS}
-        return Request("compare", arguments, f"Which words differ in {', '.join(suspects)}?")
+        return Request("compare", arguments, f"Which words differ in {'; '.join(map(_name, suspects))}?")
 
     def _follow(self, done: Done) -> bool:
         if not done.ok:
