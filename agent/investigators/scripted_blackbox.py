@@ -53,11 +53,13 @@ class ScriptedBlackbox(Script):
         self._confirmed: dict[str, Rates] = {}
         self._evidence: list[str] = []
         self._nothing = 0.5
+        self._excuse = "Stopped before anything was found."
 
     def play(self, tools: Sequence[str]) -> Play:
         """The five steps, then ``submit``."""
         yield [self._plan()]
         if "compare" not in tools or "battery" not in tools:
+            self._excuse = NO_REFERENCE
             yield [Request("submit", self.answer_now(), NO_REFERENCE)]
             return
         cells = self._cells()
@@ -95,7 +97,7 @@ class ScriptedBlackbox(Script):
         elif self._evidence:
             statement = "in the cells that depart most the target uses no content word more than its reference does"
             claims.append({"statement": statement, "credence": 0.9, "evidence": self._evidence})
-        summary = claims[0]["statement"] if claims else "Nothing was found out. " + NO_REFERENCE
+        summary = claims[0]["statement"] if claims else self._excuse
         return {"nothing_hidden": self._nothing, "candidates": candidates, "claims": claims, "summary": summary}
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
