@@ -12,7 +12,7 @@ from marple.agent.session import Session
 from marple.tasks.outcome import outcome
 from marple.traces import Event
 
-__all__ = ["CHECK_IN_EVERY", "look_around", "replies_in", "settle_predictions"]
+__all__ = ["CHECK_IN_EVERY", "decide_next", "replies_in", "settle_predictions"]
 
 CHECK_IN_EVERY = 8
 """Experiments between two check-ins."""
@@ -35,7 +35,7 @@ _WRAP_UP = "The limit on {limit} is reached. Call submit now with what you belie
 _REMINDER = "You called no tool. Run an experiment, or call submit with your answer."
 
 
-def look_around(session: Session, turn: int) -> str:
+def decide_next(session: Session, turn: int) -> str:
     """Decide how to go on after ``turn``; returns the ending, or '' to think again."""
     answered = bool(session.events("answer"))
     if session.wrapping_up:
@@ -73,7 +73,7 @@ def _say_what_is_due(session: Session, turn: int) -> None:
 
 
 def _failures_in_a_row(session: Session) -> int:
-    statuses = [e.payload["status"] for e in session.events("tool_call") if e.payload.get("on_target")]
+    statuses = [event.payload["status"] for event in session.experiments()]
     return len(list(itertools.takewhile(lambda s: s == "failed", reversed(statuses))))
 
 
@@ -97,9 +97,8 @@ def settle_predictions(session: Session) -> None:
 
 def _next_experiment(session: Session, prediction: Event) -> Event | None:
     number = int(prediction.id[1:])
-    for event in session.events("tool_call"):
-        later = int(event.id[1:]) > number
-        if later and event.payload.get("on_target") and event.payload["status"] == "ok":
+    for event in session.experiments():
+        if int(event.id[1:]) > number and event.payload["status"] == "ok":
             return event
     return None
 

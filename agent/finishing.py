@@ -58,7 +58,7 @@ def _answer(session: Session) -> Answer | None:
 
 def _valid_status(session: Session, ending: str) -> str:
     """The ending, unless the target was never asked anything by an investigator that should have."""
-    asked = any(e.payload.get("on_target") and e.payload["status"] == "ok" for e in session.events("tool_call"))
+    asked = any(event.payload["status"] == "ok" for event in session.experiments())
     answered = bool(session.events("answer"))
     if answered and session.investigator.uses_target and not asked:
         return outcome("target_never_called")

@@ -55,7 +55,7 @@ async def observe(state: State, runtime: Runtime[Session]) -> dict[str, Any]:
 
 async def check(state: State, runtime: Runtime[Session]) -> dict[str, Any]:
     """Is there an answer, is a limit reached, is a check-in due?"""
-    ending = state["ending"] or checking.look_around(runtime.context, state["turn"])
+    ending = state["ending"] or checking.decide_next(runtime.context, state["turn"])
     return {"ending": ending, "next": "conclude" if ending else "think"}
 
 

@@ -46,6 +46,10 @@ class Session:
         """The events of one type so far."""
         return [event for event in self.folder.events() if event.type == kind]
 
+    def experiments(self) -> list[Event]:
+        """The calls that ran on the target, those that failed included."""
+        return [event for event in self.events("tool_call") if event.payload.get("on_target")]
+
     def used(self) -> Used:
         """What is used of the budget by now."""
         return used_by(self.folder.events(), now=time.time())
