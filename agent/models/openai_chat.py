@@ -14,7 +14,8 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from marple.agent.models.adapter import Adapter, Endpoint, Prompt, Reply, sent_back
+from marple.agent.models.adapter import Prompt, Reply, sent_back
+from marple.agent.models.openai_adapter import OpenAIAdapter
 from marple.agent.models.openai_chat_stream import Gathered, assistant_message
 from marple.agent.models.protocol import AssistantMessage, Message, ToolMessage, UserMessage
 
@@ -23,21 +24,11 @@ __all__ = ["OpenAIChat"]
 Stream: TypeAlias = openai.AsyncStream[ChatCompletionChunk]
 
 
-class OpenAIChat(Adapter[Stream]):
+class OpenAIChat(OpenAIAdapter[Stream]):
     """``openai-chat/<model>``, at OpenAI's host or at any ``base_url``."""
 
     wire = "openai-chat"
-    efforts = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
     errors = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError)
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint)
-        self._client = openai.AsyncOpenAI(
-            api_key=endpoint.key or "none",
-            base_url=endpoint.base_url,
-            max_retries=endpoint.max_retries,
-            timeout=httpx2.Timeout(endpoint.timeout_seconds, connect=10.0),
-        )
 
     def request(self, prompt: Prompt) -> dict[str, Any]:
         """The body of ``POST /v1/chat/completions``."""
@@ -89,7 +80,3 @@ class OpenAIChat(Adapter[Stream]):
             gathered.add(chunk, on_delta)
         request_id = stream.response.headers.get("x-request-id") or gathered.id
         return gathered.reply(request_id)
-
-    async def close(self) -> None:
-        """Release connections; may be called twice."""
-        await self._client.close()

@@ -14,8 +14,9 @@ import httpx2
 import openai
 from openai.types.responses import ResponseStreamEvent
 
-from marple.agent.models.adapter import Adapter, Endpoint, Prompt, Reply, sent_back
+from marple.agent.models.adapter import Prompt, Reply, sent_back
 from marple.agent.models.failures import BrokenStreamError
+from marple.agent.models.openai_adapter import OpenAIAdapter
 from marple.agent.models.openai_responses_stream import Gathered, Item, ResponseFailedError
 from marple.agent.models.protocol import AssistantMessage, Message, ModelTurn, ToolMessage, UserMessage
 
@@ -24,21 +25,11 @@ __all__ = ["OpenAIResponses"]
 Stream: TypeAlias = openai.AsyncStream[ResponseStreamEvent]
 
 
-class OpenAIResponses(Adapter[Stream]):
+class OpenAIResponses(OpenAIAdapter[Stream]):
     """``openai/<model>``. An effort also asks for readable summaries of the reasoning."""
 
     wire = "openai-responses"
-    efforts = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
     errors = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, ResponseFailedError)
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint)
-        self._client = openai.AsyncOpenAI(
-            api_key=endpoint.key or "none",
-            base_url=endpoint.base_url,
-            max_retries=endpoint.max_retries,
-            timeout=httpx2.Timeout(endpoint.timeout_seconds, connect=10.0),
-        )
 
     def request(self, prompt: Prompt) -> dict[str, Any]:
         """The body of ``POST /v1/responses``."""
@@ -94,10 +85,6 @@ class OpenAIResponses(Adapter[Stream]):
             if reply is not None:
                 return reply
         raise BrokenStreamError("the stream ended before the response did")
-
-    async def close(self) -> None:
-        """Release connections; may be called twice."""
-        await self._client.close()
 
 
 def _rebuilt(turn: ModelTurn) -> list[Item]:
