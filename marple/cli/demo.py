@@ -21,12 +21,14 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the investigations.")] = 1,
 ) -> None:
     """Watch two investigations unfold, offline: one model hides something, the other does not."""
+    codes = [_investigate(case, runs, seed=seed) for case in CASES]
+    print(f"\nRead a run again with: marple show RUN --runs {runs}")
+    sys.exit(max(codes))
+
+
+def _investigate(case: str, runs: Path, *, seed: int) -> int:
     from marple.agent.configuration import RunConfig
     from marple.agent.run import launch
 
-    codes = []
-    for case in CASES:
-        config = RunConfig.of(case=case, investigator="scripted-blackbox", seed=seed, runs=runs)
-        codes.append(play(lambda watcher, config=config: launch(config, watcher=watcher), as_json=False))  # type: ignore[misc]
-    print(f"\nRead a run again with: marple show RUN --runs {runs}")
-    sys.exit(max(codes))
+    config = RunConfig.of(case=case, investigator="scripted-blackbox", seed=seed, runs=runs)
+    return play(lambda watcher: launch(config, watcher=watcher), as_json=False)
