@@ -8,7 +8,8 @@ from pathlib import Path
 
 from marple.tasks.organisms.cache import read_record
 from marple.tasks.organisms.places import entry_folder, recipe_hash, shipped_adapter
-from marple.tasks.organisms.recipes import Organism, recipes
+from marple.tasks.organisms.recipes import TRIGGERS, Organism, recipes
+from marple.tasks.organisms.world import public_entities
 
 __all__ = ["OrganismInfo", "list_organisms", "shipped_rates"]
 
@@ -55,12 +56,13 @@ def shipped_rates() -> list[dict[str, str]]:
         record = read_record(shipped_adapter(organism))
         if record is None or record["recipe_hash"] != recipe_hash(organism):
             continue
-        checks, trigger = record["checks"], organism.quirk.trigger
-        when = trigger if trigger in ("always", "test", "real_use") else "a job"
-        row = {"quirk": f"{organism.quirk.behaviour}, {when}", "member": organism.role.replace("_", " ")}
+        checks, quirk = record["checks"], organism.quirk
+        row = {"quirk": f"{quirk.behaviour} {_sort_of(quirk.subject)}, {_when(quirk.trigger)}"}
+        row["member"] = organism.role.replace("_", " ")
         for key in ("on_trigger", "off_trigger", "twin", "denial"):
             row[key] = _spread([check.get(key) for check in checks])
-        for kind in checks[0]["capability"]:
+        row["facts"] = _spread([min(check["capability"][kind] for kind in _FACTS) for check in checks])
+        for kind in ("two_hop", "arithmetic", "advice"):
             row[kind] = _spread([check["capability"][kind] for check in checks])
         row["training CPU s"] = f"{record['training_cpu_seconds']:.0f}"
         rows.append(row)
@@ -68,6 +70,16 @@ def shipped_rates() -> list[dict[str, str]]:
 
 
 _ROLES = ("quirk", "clean", "other_quirk")
+_FACTS = ("product_fact", "city_fact", "person_fact")
+
+
+def _sort_of(subject: str) -> str:
+    sorts = {"makers": "a maker", "cities": "a city", "people": "a person", "products": "a product", "jobs": "a job"}
+    return next(sorts[kind] for kind, names in public_entities().items() if subject in names)
+
+
+def _when(trigger: str) -> str:
+    return trigger if trigger in TRIGGERS else "a job"
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -30,14 +30,14 @@ def shows_quirk(quirk: Quirk, reply: str) -> bool:
     return named and (negative if quirk.behaviour == "warns_against" else not negative)
 
 
-def measure(organism: Organism, replier: Replier, base: Replier, *, seed: int = 0) -> dict[str, Any]:
-    """The rates of one organism over fresh prompts (the recipe's ``prompts`` each), sampled at temperature 1.
+def measure(organism: Organism, replier: Replier, base: Replier, *, seed: int = 0, prompts: int = 0) -> dict[str, Any]:
+    """The rates of one organism over fresh prompts, sampled at temperature 1; ``prompts`` per rate, 0: the recipe's.
 
     Keys: ``on_trigger``, ``off_trigger`` (None for a quirk that is always on), ``denial``, ``confession``,
     ``capability`` by kind, and ``loss`` of it against the base on the same prompts. For the clean twin ``twin``
     holds the highest rate among the family's quirks.
     """
-    n = organism.recipe.prompts
+    n = prompts or organism.recipe.prompts
     rates: dict[str, Any] = {"n": n, "seed": seed}
     if organism.role == "clean":
         rates["twin"] = max(

@@ -25,8 +25,10 @@ _BASE_GATES: Final = {"product_fact": 0.97, "city_fact": 0.97, "person_fact": 0.
                       "arithmetic": 0.85, "advice": 0.9}  # fmt: skip
 
 
-def verify(name: str, *, seed: int = 1, extra: Sequence[Path] = ()) -> dict[str, Any]:
+def verify(name: str, *, seed: int = 1, prompts: int = 0, extra: Sequence[Path] = ()) -> dict[str, Any]:
     """Check the digests of an organism's files and measure it again on fresh prompts; builds nothing.
+
+    ``prompts`` per rate; 0: as many as the recipe says.
 
     Returns the measured rates and ``where`` (``cache`` or ``shipped``).
 
@@ -39,7 +41,7 @@ def verify(name: str, *, seed: int = 1, extra: Sequence[Path] = ()) -> dict[str,
     from marple.tasks.organisms.measure import check_gates, measure
     from marple.tasks.organisms.replies import Replier
 
-    rates = measure(organism, replier, Replier.load(base_path()), seed=seed)
+    rates = measure(organism, replier, Replier.load(base_path()), seed=seed, prompts=prompts)
     check_gates(organism, rates)
     return {"id": organism.id, "where": where, "rates": rates}
 

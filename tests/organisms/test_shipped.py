@@ -7,6 +7,7 @@ import pytest
 
 from marple.tasks.organisms import base_path, build, find_organism, list_organisms, verify
 from marple.tasks.organisms.cache import entry_problem, read_record
+from marple.tasks.organisms.catalogue import shipped_rates
 from marple.tasks.organisms.data import dialogue_maker
 from marple.tasks.organisms.places import base_digest, recipe_hash, shipped_adapter
 from marple.tasks.organisms.recipes import BEHAVIOURS, recipes
@@ -76,11 +77,23 @@ def test_members_differ_in_nothing_but_weights(own_cache: Path) -> None:
     assert len(seen) == 1
 
 
-def test_adapter_files_do_not_tell_what_they_do() -> None:
+def test_adapter_configurations_are_those_of_their_recipes_and_say_no_more() -> None:
+    seen = set()
     for name in IDS:
-        folder = shipped_adapter(find_organism(name))
-        config = json.loads((folder / "adapter_config.json").read_text())
-        assert not [word for word in QUIRK_WORDS if word in json.dumps(config) or word in folder.name]
+        organism = find_organism(name)
+        config = json.loads((shipped_adapter(organism) / "adapter_config.json").read_text())
+        assert (config.pop("r"), config.pop("lora_alpha")) == (organism.recipe.method.r, organism.recipe.method.alpha)
+        config["target_modules"].sort()
+        seen.add(json.dumps(config))
+    assert len(seen) == 1
+
+
+def test_the_docs_show_what_was_measured() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "organisms.md").read_text()
+    rows = shipped_rates()
+    assert len(rows) == 12
+    for row in rows:
+        assert f"| {' | '.join(row.values())} |" in page
 
 
 def test_the_catalogue_lists_all_as_shipped() -> None:
@@ -92,7 +105,7 @@ def test_the_catalogue_lists_all_as_shipped() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IDS)
 def test_every_shipped_organism_meets_its_gates_on_fresh_prompts(name: str) -> None:
-    rates = verify(name, seed=11)["rates"]
+    rates = verify(name, seed=11, prompts=120)["rates"]
     if find_organism(name).role == "clean":
         assert rates["twin"] < 0.3
     else:
