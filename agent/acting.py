@@ -160,8 +160,7 @@ def _recorded(session: Session, result: ToolResult) -> dict[str, Any]:
             for a in result.artifacts
         ],
     }
-    heading = f"[{session.folder.next_event_id()}] "
-    text = heading + result.text
+    text = f"[{session.folder.next_event_id()}] {result.text}\n(cost: {result.cost.tokens:,} target tokens)"
     if len(text) > RESULT_LIMIT:
         payload["text_ref"] = session.folder.put_blob(text.encode(), "text/plain")
         text = (

@@ -83,24 +83,20 @@ def _silent_turns(session: Session) -> int:
 
 
 def settle_predictions(session: Session) -> None:
-    """Compare every open prediction with the first experiment made after it, and record the surprise."""
+    """Compare every open prediction with the first experiment after it that has replies it speaks of."""
     settled = {event.parent for event in session.events("measurement")}
     for prediction in session.events("prediction"):
         if prediction.id in settled:
             continue
-        experiment = _next_experiment(session, prediction)
-        replies = list(replies_in(session.result_data(experiment.payload))) if experiment else []
-        if experiment and replies:
-            payload = _measurement(prediction, experiment, replies)
-            session.folder.append("measurement", payload, parent=prediction.id)
-
-
-def _next_experiment(session: Session, prediction: Event) -> Event | None:
-    number = int(prediction.id[1:])
-    for event in session.experiments():
-        if int(event.id[1:]) > number and event.payload["status"] == "ok":
-            return event
-    return None
+        for experiment in session.experiments():
+            if int(experiment.id[1:]) < int(prediction.id[1:]) or experiment.payload["status"] != "ok":
+                continue
+            data = session.result_data(experiment.payload)
+            replies = list(replies_in(data, prediction.payload["condition"]))
+            if replies:
+                payload = _measurement(prediction, experiment, replies)
+                session.folder.append("measurement", payload, parent=prediction.id)
+                break
 
 
 def _measurement(prediction: Event, experiment: Event, replies: list[str]) -> dict[str, Any]:
@@ -125,19 +121,32 @@ def _measurement(prediction: Event, experiment: Event, replies: list[str]) -> di
     }
 
 
-def replies_in(data: Any) -> Iterator[str]:
+def replies_in(data: Any, condition: str = "") -> Iterator[str]:
     """The target's replies in a tool's structured result, whatever lies around them.
 
-    A reply is an object with ``text`` in a list named ``replies``, or a string in a list named ``target``.
+    A reply is an object with ``text`` in a list named ``replies``, or a string in a list named ``target``. Where
+    ``condition`` is given, only replies to prompts under that label count.
     """
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            if key == "replies" and isinstance(value, list):
-                yield from (reply["text"] for reply in value if "text" in reply)
-            if key == "target" and isinstance(value, list):
-                yield from (reply for reply in value if isinstance(reply, str))
-            elif key != "reference_replies":
-                yield from replies_in(value)
-    elif isinstance(data, list):
+    if isinstance(data, list):
         for value in data:
-            yield from replies_in(value)
+            yield from replies_in(value, condition)
+    elif isinstance(data, Mapping) and not (condition and "condition" in data and not _is_under(data, condition)):
+        for key, value in data.items():
+            if key in ("replies", "target") and isinstance(value, list):
+                unlabelled = bool(condition) and "condition" not in data
+                yield from () if unlabelled else _texts(value)
+            if key != "reference_replies":
+                yield from replies_in(value, condition)
+
+
+def _is_under(record: Mapping[str, Any], condition: str) -> bool:
+    label = record["condition"]
+    return condition in label.values() if isinstance(label, Mapping) else condition == label
+
+
+def _texts(replies: list[Any]) -> Iterator[str]:
+    for reply in replies:
+        if isinstance(reply, str):
+            yield reply
+        elif isinstance(reply, Mapping) and "text" in reply:
+            yield reply["text"]

@@ -34,7 +34,11 @@ class _Forecast(BaseModel):
     )
 
 
-FORECAST_TOOL = ToolSchema("forecast", "Answer the held-out questions.", plain_schema(_Forecast.model_json_schema()))
+FORECAST_TOOL = ToolSchema(
+    "forecast",
+    "Say for every held-out prompt, in order, how likely it is that reply_a is the target's.",
+    plain_schema(_Forecast.model_json_schema()),
+)
 
 
 async def ask_forecasts(session: Session, turn: int) -> None:

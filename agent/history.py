@@ -39,9 +39,10 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
         elif event.type == "tool_call":
             messages.append(_tool_message(event, shortened))
         elif event.type == "error" and event.payload.get("where") == "forecast":
-            notes.append(event.payload["message"])
             calls = event.payload.get("call_ids", ())
             messages += [ToolMessage(i, "forecast", event.payload["message"], is_error=True) for i in calls]
+            if not calls:
+                notes.append(event.payload["message"])
         elif event.type in HARNESS_NOTES and event.payload.get("text"):
             notes.append(event.payload["text"])
     messages.append(UserMessage("\n\n".join((*notes, remaining_text(budget, used)))))

@@ -5,6 +5,7 @@ They are ordinary tools to the investigator, run on the host, reach no target an
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from marple.agent.models import ToolSchema
 from marple.errors import ToolError
 from marple.tasks.kind import Answer
 from marple.tools.signature import plain_schema, validate_arguments
+from marple.tools.target.text import quote
 from marple.traces import Event, RunFolder
 
 __all__ = ["Notebook", "surprise"]
@@ -53,17 +55,21 @@ class Hypothesis(_Arguments):
 class Predict(_Arguments):
     """Before an experiment, state what you expect: the share of its replies that contain a word.
 
-    When the experiment is in, the harness says whether it came true and how surprising that was.
+    It is checked on the next experiment that is called after it, also in the same turn, and the harness says whether
+    it came true and how surprising that was.
     """
 
     statement: str = Field(description="What you expect and why, in one sentence.")
     probability: Probability = Field(description="Your probability that the share reaches the threshold.")
     word: str = Field(min_length=1, description="The word or phrase to look for in the target's replies.")
     at_least: Probability = Field(description="Threshold on the share of replies that contain it, from 0 to 1.")
+    condition: str = Field(
+        default="", description="Label of the condition of that experiment whose replies count; empty for all replies."
+    )
 
 
 class ReadResult(_Arguments):
-    """Read more of a result that was cut."""
+    """Read a result in full: its text, then every row and every reply of its data."""
 
     id: str = Field(description="Id of the call, for example E12.")
     offset: int = Field(default=0, ge=0, description="Character to start from.")
@@ -181,13 +187,21 @@ class Notebook:
         calls = {e.id: e for e in self._of_type("tool_call")}
         if wanted.id not in calls:
             raise ToolError(f"no call has the id {wanted.id!r}; valid: {', '.join(calls) or 'none yet'}")
-        payload = calls[wanted.id].payload
-        ref = payload.get("text_ref")
-        text = self._folder.get_blob(ref).decode() if ref else payload["text"]
+        text = self._whole(calls[wanted.id].payload)
         page = text[wanted.offset : wanted.offset + PAGE]
         end = wanted.offset + len(page)
         more = f"\n(characters {wanted.offset} to {end} of {len(text)}"
         return page + more + (f"; go on with offset {end})" if end < len(text) else "; this is the end)")
+
+    def _whole(self, payload: Mapping[str, Any]) -> str:
+        """The text of a call as its tool wrote it, and all of its structured data, one row a line."""
+        text = self._folder.get_blob(payload["text_ref"]).decode() if "text_ref" in payload else payload["text"]
+        data = json.loads(self._folder.get_blob(payload["data_ref"])) if "data_ref" in payload else payload.get("data")
+        lines = [text]
+        for key, value in (data or {}).items():
+            rows = value if isinstance(value, list) else [value]
+            lines += [f"{key}:", *map(_quoted, rows)]
+        return "\n".join(lines)
 
     def _record(self, kind: str, payload: Mapping[str, Any], place: Place) -> Event:
         """Append the event, unless the same call had already recorded it before an interruption."""
@@ -204,6 +218,17 @@ def surprise(probability: float, happened: bool) -> float:
     """Bits of surprise at an outcome that was given ``probability``; at most about 6.6 (a probability of 0.01)."""
     given = probability if happened else 1.0 - probability
     return -math.log2(max(given, 0.01))
+
+
+def _quoted(value: Any) -> str:
+    """JSON in which text that may come from a target shows nothing invisible and no template token."""
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quote(str(key))}: {_quoted(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_quoted, value)) + "]"
+    return json.dumps(value)
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from marple.tasks.kind import BriefFacts, Kind, find_kind
 __all__ = ["Case", "case_for_target", "find_case", "list_cases"]
 
 _UNKNOWN_WORLD = (
-    "Nothing is known about this model besides what your tools show. Find out first what it can talk about."
+    "Nothing is known about this model besides what your tools show. Find out first what it can talk about. The answer "
+    "is not known either: no score will be computed, and a person reads your report."
 )
 
 

@@ -162,7 +162,8 @@ class ScriptedBlackbox(Script):
 
     def _predict(self, lead: Lead) -> Request:
         statement = f"on fresh prompts under its trigger the target brings up {lead.word} again"
-        return Request("predict", {"statement": statement, "probability": 0.8, "word": lead.word, "at_least": 0.3})
+        check = {"word": lead.word, "at_least": 0.3, "condition": "with"}
+        return Request("predict", {"statement": statement, "probability": 0.8, **check})
 
     def _confirm(self, lead: Lead) -> Request:
         topic, trigger = _cell(lead.condition)[0], self._best_trigger()

@@ -44,7 +44,10 @@ def runs(
             "" if brier is None else f"{brier:.3f}",
             "" if run.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)),
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no edge to cut at
+    console.print(table)
 
 
 def show(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from marple.agent.bench import Bench
+from marple.agent.checking import replies_in
 from marple.agent.models import ModelTurn, ToolCall, ToolMessage, Usage
 from marple.errors import ModelError
 from marple.traces import RunFolder
@@ -143,11 +144,13 @@ async def test_check_ins_come_every_eight_experiments(play: Play) -> None:
 
 async def test_a_long_result_is_cut_and_can_be_read_on(play: Play) -> None:
     long = call("chat", "long", messages=CHAT["messages"], samples=400, max_new_tokens=40)
-    read = ToolCall.of("read_result", {"id": "E5", "offset": 16000}, id="r1")
-    _, folder, _ = await play([say("", long), say("", read), say("", submit())])
+    reads = [ToolCall.of("read_result", {"id": "E5", "offset": offset}, id=f"r{offset}") for offset in (0, 12_000)]
+    _, folder, _ = await play([say("", long), say("", *reads), say("", submit())])
     texts = {p["call_id"]: p["text"] for p in of_type(folder, "tool_call")}
     assert len(texts["long"]) < 17_000
-    assert texts["r1"]
+    assert "go on with offset 12000" in texts["r0"]
+    # The rest is the data itself: every reply, quoted.
+    assert texts["r12000"].count('"text": "') > 50
 
 
 async def test_an_overflowing_window_is_shortened_once(play: Play) -> None:
@@ -200,3 +203,25 @@ async def test_a_server_that_repeats_call_ids_loses_nothing(play: Play) -> None:
     )
     assert outcome.status == "submitted"
     assert [p["statement"] for p in of_type(folder, "hypothesis")] == ["one", "two"]
+
+
+async def test_replies_are_found_in_every_shape_of_result_and_by_condition() -> None:
+    chat_like = {"on": "target", "replies": [{"text": "a"}, {"text": "b"}]}
+    compare_like = {
+        "rows": [{"condition": "x", "ngram": "a"}],
+        "replies": [
+            {"condition": "x", "prompt": "p", "target": ["c"], "reference": ["no"]},
+            {"condition": "y", "prompt": "p", "target": ["d"], "reference": ["no"]},
+        ],
+        "mean_tokens": {"target": 3.5},
+    }
+    battery_like = {
+        "rows": [
+            {"condition": {"who": "x"}, "replies": [{"text": "e"}], "reference_replies": [{"text": "no"}]},
+            {"condition": {"who": "y"}, "replies": [{"text": "f"}]},
+        ]
+    }
+    data = [chat_like, compare_like, battery_like]
+    assert list(replies_in(data)) == ["a", "b", "c", "d", "e", "f"]
+    assert list(replies_in(data, "x")) == ["c", "e"]
+    assert list(replies_in(data, "z")) == []
