@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedMo
 from marple.agent.run import launch, resume
 
 TURNS = 12
+PAUSE_SECONDS = 0.2
+"""Before each turn, so that on a busy machine the run is not over before the test has killed it."""
 CHAT = {"messages": [{"role": "user", "content": "who is it"}], "samples": 2, "max_new_tokens": 4}
 
 
 def script(messages: Sequence[Message]) -> ModelTurn:
     """A turn that depends on nothing but how many there were, so that a new process goes on with the same."""
+    time.sleep(PAUSE_SECONDS)
     turn = sum(isinstance(message, AssistantMessage) for message in messages)
     note = {"action": "add", "statement": f"turn {turn}", "credence": 0.5}
     calls = (ToolCall.of("hypothesis", note, id=f"h{turn}"), ToolCall.of("chat", CHAT, id=f"c{turn}"))
