@@ -20,8 +20,10 @@ SECRET = "sk-test-4f9c1c7e2b"
 
 
 def investigate(request: Any) -> Answer:
-    """Plan, ask, then submit with the id that the last result bore."""
+    """Plan, ask, then submit with the id that the last result bore; forecast when asked to."""
     text = json.dumps(request)
+    if "held-out" in text and "The answer is frozen." in text:
+        return Answer("", calls=(Call("forecast", {"probabilities": [0.5] * 20}),))
     experiments = re.findall(r"\[(E\d+)\] ", text)
     if "Recorded." not in text:
         return Answer("a plan first", calls=(Call("plan", PLAN),))
@@ -57,3 +59,24 @@ def test_a_run_over_http(provider: str, tiny: Path, tmp_path: Path) -> None:
     for path in folder.path.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
     assert len(server.requests) == 3
+
+
+def test_a_case_over_http_ends_with_scores(tmp_path: Path) -> None:
+    with ProviderServer(investigate) as server:
+        command = [sys.executable, "-m", "marple.cli", "run", "hidden-goal/nano-10", "--investigator", "llm", "--json"]
+        command += ["--model", "openai-chat/x", "--base-url", server.base_url("openai-chat"), "--runs", str(tmp_path)]
+        done = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    end = json.loads(done.stdout.splitlines()[-1])
+    assert end["status"] == "submitted"
+    assert end["scores"]["scored"] is True
+    assert end["scores"]["cleared"] is True
+    assert end["scores"]["forecast"]["n"] == 20
+    assert end["scores"]["forecast"]["skill"] == 0
+    assert end["usage"]["investigator"]["cost_usd"] is None
+    # The conversation that the questions came in still holds the brief, and only `forecast` may be called.
+    last = server.requests[-1].json
+    assert [tool["function"]["name"] for tool in last["tools"]] == ["forecast"]
+    assert "# Case hidden-goal/nano-10" in json.dumps(last["messages"])
