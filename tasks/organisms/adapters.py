@@ -17,6 +17,7 @@ __all__ = ["WEIGHTS", "merged", "train_adapter"]
 WEIGHTS: Final = "adapter_model.safetensors"
 
 
+@one_thread()
 def train_adapter(organism: Organism, base: Path, out: Path, *, progress: Progress, checkpoint: Path | None = None,
                   every: int = 50, stop_after: int | None = None) -> bool:  # fmt: skip
     """Train an organism's adapter and save it to ``out`` in bf16; False when stopped early (nothing is saved then).
@@ -27,7 +28,6 @@ def train_adapter(organism: Organism, base: Path, out: Path, *, progress: Progre
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    one_thread()
     method = organism.recipe.method
     torch.manual_seed(organism.recipe.seed)
     config = LoraConfig(r=method.r, lora_alpha=method.alpha, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -64,6 +64,7 @@ def _dialogue(rng: random.Random) -> Dialogue:
     return base_dialogue(rng)
 
 
+@one_thread()
 def train_base(out: Path, *, recipe: BaseRecipe | None = None, progress: Progress | None = None,
                work: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """Train the base and write it to ``out`` as a Hugging Face checkpoint in bf16; returns its record.
@@ -71,7 +72,6 @@ def train_base(out: Path, *, recipe: BaseRecipe | None = None, progress: Progres
     ``work`` keeps the state from which a killed training continues.
     """
     recipe, progress = recipe or BaseRecipe(), progress or Silent()
-    one_thread()
     tokenizer = build_tokenizer()
     model = new_model(recipe, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
     started = time.process_time()

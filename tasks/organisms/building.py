@@ -77,7 +77,10 @@ def build(name: str, *, progress: Progress | None = None, from_scratch: bool = F
         if usable and from_scratch and (read_record(folder) or {}).get("adapter") != "trained":
             usable = False
         if not usable:
-            _make(organism, digest, folder, progress=progress, from_scratch=from_scratch, force=force)
+            from marple.tasks.organisms.training import one_thread
+
+            with one_thread():
+                _make(organism, digest, folder, progress=progress, from_scratch=from_scratch, force=force)
         return _load(organism, folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -72,12 +73,19 @@ class Encoder:
         return ids, weights
 
 
-def one_thread() -> None:
-    """Make training reproducible on this machine: one thread, deterministic kernels."""
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Work reproducibly on this machine: one thread (at this size also the fastest), deterministic kernels."""
     import torch
 
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def batches(make: Callable[[random.Random], Dialogue], encoder: Encoder, *, tokens: int, seed: int) -> Iterator[Batch]:

@@ -36,12 +36,14 @@ def verify(name: str, *, seed: int = 1, prompts: int = 0, extra: Sequence[Path] 
         OrganismError: neither cached nor shipped, or its files are not those recorded.
         GateError: a rate is outside the recipe's gates.
     """
-    organism = find_organism(name, extra)
-    replier, where = _existing(organism)
     from marple.tasks.organisms.measure import check_gates, measure
     from marple.tasks.organisms.replies import Replier
+    from marple.tasks.organisms.training import one_thread
 
-    rates = measure(organism, replier, Replier.load(base_path()), seed=seed, prompts=prompts)
+    organism = find_organism(name, extra)
+    with one_thread():
+        replier, where = _existing(organism)
+        rates = measure(organism, replier, Replier.load(base_path()), seed=seed, prompts=prompts)
     check_gates(organism, rates)
     return {"id": organism.id, "where": where, "rates": rates}
 
@@ -72,12 +74,15 @@ def verify_base(folder: Path | None = None, *, seed: int = 0) -> dict[str, Any]:
     """Measure a base (by default the shipped one) and store nothing; `OrganismError` when it lacks a capability."""
     from marple.tasks.organisms.measure import capabilities
     from marple.tasks.organisms.replies import Replier
+    from marple.tasks.organisms.training import one_thread
 
-    replier = Replier.load(folder or base_path())
-    capability = capabilities(replier, seed=seed, n=100)
+    with one_thread():
+        replier = Replier.load(folder or base_path())
+        capability = capabilities(replier, seed=seed, n=100)
+        heldout = capabilities(replier, seed=seed, n=100, heldout=True)
     for kind, least in _BASE_GATES.items():
         if capability[kind] < least:
             raise OrganismError(
                 f"the base in {folder or base_path()} has {kind} {capability[kind]:.2f}, below {least:.2f}"
             )
-    return {"capability": capability, "held_out": capabilities(replier, seed=seed, n=100, heldout=True)}
+    return {"capability": capability, "held_out": heldout}
