@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from marple.agent.finishing import finish
 from marple.agent.investigator import Investigator
 from marple.agent.investigators import Options, open_investigator
 from marple.agent.models import PROVIDERS
+from marple.agent.playing import play_graph
 from marple.agent.session import Session
 from marple.errors import MarpleError, SandboxError, StagingError
 from marple.sandboxes import Limits, stage
@@ -28,9 +27,6 @@ from marple.tasks.outcome import outcome
 from marple.traces import Event, RunFolder
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-    from langgraph.runtime import RunControl
-
     from marple.tasks.organisms import Progress
 
 __all__ = ["RunOutcome", "Watcher", "launch", "open_bench", "resume"]
@@ -191,7 +187,7 @@ async def _play_on_own_bench(session: Session, config: RunConfig, materials: Mat
 async def _play_session(session: Session) -> str | None:
     _start_if_needed(session)
     try:
-        return await _run_graph(session)
+        return await play_graph(session)
     except MarpleError:
         raise
     except Exception as error:
@@ -228,48 +224,3 @@ def _start_if_needed(session: Session) -> None:
         "seed": session.seed,
     }
     session.folder.append("run_start", {**start, "brief": session.case.brief(), "sandbox": facts})
-
-
-async def _run_graph(session: Session) -> str | None:
-    """Play the loop; returns the ending, or None when the process was asked to stop."""
-    # LangGraph would upload traces, ground truth among them, to a service when these are set.
-    os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", LANGGRAPH_STRICT_MSGPACK="true")
-    from langgraph.errors import GraphDrained
-    from langgraph.runtime import RunControl
-
-    from marple.agent.checkpoints import LatestCheckpoint
-    from marple.agent.graph import State, build_graph
-
-    control = RunControl()
-    async with LatestCheckpoint.from_conn_string(str(session.folder.path / "checkpoint.sqlite")) as saver:
-        graph = build_graph(saver)
-        thread: RunnableConfig = {"configurable": {"thread_id": session.folder.run_id}}
-        begun = (await graph.aget_state(thread)).values
-        state = None if begun else State(turn=0, next="think", ending="")
-        with _draining(control):
-            try:
-                final = await graph.ainvoke(state, thread, context=session, durability="sync", control=control)
-            except GraphDrained:
-                return None
-    return str(final["ending"])
-
-
-@contextlib.contextmanager
-def _draining(control: RunControl) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM finish the step at hand; a second one acts as usual."""
-    loop = asyncio.get_running_loop()
-    installed: list[signal.Signals] = []
-
-    def drain(number: signal.Signals) -> None:
-        control.request_drain(number.name)
-        loop.remove_signal_handler(number)
-
-    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, drain, number)
-            installed.append(number)
-    try:
-        yield
-    finally:
-        for number in installed:
-            loop.remove_signal_handler(number)

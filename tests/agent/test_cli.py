@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,20 @@ def test_doctor(tmp_path: Path) -> None:
     assert findings["OPENAI_API_KEY"]["detail"] in ("present", "not set")
     tests = [name for name in findings if name.startswith("self-test ")]
     assert {"self-test chat", "self-test compare", "self-test battery", "self-test logprobs"} <= set(tests)
+
+
+def test_the_readme_shows_what_the_demo_prints(played: tuple[Path, list[dict[str, object]]]) -> None:
+    """The first case of the demo, with digits masked: another machine may count other numbers of n-grams."""
+    folder, (launch, _) = played
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = [_masked(line) for line in marple("show", str(launch["run_id"]), cwd=folder).stdout.splitlines()]
+    printed = readme.split("```")[3].split("[... the second model")[0].splitlines()
+    kinds = ("plan", "battery", "compare", "hypothesis", "predict", "nothing hidden", "truth", "solved", "forecasts")
+    lines = [_masked(line) for line in printed if any(f" {kind} " in f" {line}:"[:17] for kind in kinds)]
+    assert len(lines) >= 8
+    for line in lines:
+        assert any(other.startswith(line.rstrip("…")[:60]) for other in shown), line
+
+
+def _masked(line: str) -> str:
+    return re.sub(r"[0-9]+(\.[0-9]+)?", "#", line.strip())

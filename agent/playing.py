@@ -1,0 +1,63 @@
+"""Running a session through the graph: from its checkpoint, until it ends or the process is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from marple.agent.session import Session
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.runtime import RunControl
+
+__all__ = ["play_graph"]
+
+
+async def play_graph(session: Session) -> str | None:
+    """Play the loop; returns the ending, or None when the process was asked to stop."""
+    # LangGraph would upload traces, ground truth among them, to a service when these are set.
+    os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", LANGGRAPH_STRICT_MSGPACK="true")
+    from langgraph.errors import GraphDrained
+    from langgraph.runtime import RunControl
+
+    from marple.agent.checkpoints import LatestCheckpoint
+    from marple.agent.graph import State, build_graph
+
+    control = RunControl()
+    async with LatestCheckpoint.from_conn_string(str(session.folder.path / "checkpoint.sqlite")) as saver:
+        graph = build_graph(saver)
+        thread: RunnableConfig = {"configurable": {"thread_id": session.folder.run_id}}
+        begun = (await graph.aget_state(thread)).values
+        state = None if begun else State(turn=0, next="think", ending="")
+        with _draining(control):
+            try:
+                final = await graph.ainvoke(state, thread, context=session, durability="sync", control=control)
+            except GraphDrained:
+                return None
+    return str(final["ending"])
+
+
+@contextlib.contextmanager
+def _draining(control: RunControl) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM finish the step at hand; a second one acts as usual."""
+    loop = asyncio.get_running_loop()
+    installed: list[signal.Signals] = []
+
+    def drain(number: signal.Signals) -> None:
+        control.request_drain(number.name)
+        loop.remove_signal_handler(number)
+
+    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, drain, number)
+            installed.append(number)
+    try:
+        yield
+    finally:
+        for number in installed:
+            loop.remove_signal_handler(number)
