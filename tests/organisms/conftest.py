@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MARPLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MARPLE_RECIPES", raising=False)
     return tmp_path / "cache" / "organisms"
-
-
-@pytest.fixture(autouse=True)
-def threads_restored() -> Iterator[None]:
-    import torch
-
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 TINY = {
