@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from marple.agent.bench import WORKER_ENDS
 from marple.agent.ledger import exceeded_limit
 from marple.agent.models import ToolCall
 from marple.agent.session import Session
@@ -19,9 +20,6 @@ from marple.errors import (
     SandboxError,
     ToolError,
     UnknownNameError,
-    WireError,
-    WorkerDiedError,
-    WorkerTimeoutError,
 )
 from marple.tools.contract import ToolResult
 from marple.traces import Event
@@ -112,7 +110,7 @@ async def _experiment(
     ran = {"on_target": True, "seed": seed}
     try:
         result = await session.bench.call(tool, arguments, seed=seed)
-    except (WorkerDiedError, WorkerTimeoutError, WireError) as error:
+    except WORKER_ENDS as error:
         session.folder.append("error", {"where": "worker", "kind": type(error).__name__, "message": str(error)})
         text = f"{type(error).__name__}: {error}. The call gave no result; a fresh worker takes the next one."
         return {**ran, "status": "worker_lost", "text": text}

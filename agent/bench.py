@@ -9,12 +9,13 @@ from marple.errors import WireError, WorkerDiedError, WorkerTimeoutError
 from marple.sandboxes import Limits, StagedTarget, Worker, start_worker
 from marple.tools.contract import ToolResult
 
-__all__ = ["MAX_DEATHS", "Bench"]
+__all__ = ["MAX_DEATHS", "WORKER_ENDS", "Bench"]
 
 MAX_DEATHS = 3
 """Deaths after which a run ends as ``worker_died``."""
 
-_ENDS = (WorkerDiedError, WorkerTimeoutError, WireError)
+WORKER_ENDS = (WorkerDiedError, WorkerTimeoutError, WireError)
+"""What a call raises when its worker has ended."""
 
 
 class Bench:
@@ -63,7 +64,7 @@ class Bench:
             self._worker = await start_worker(self._staged, backend=self._backend, limits=self._limits)
         try:
             return await self._worker.call(tool, arguments, seed=seed)
-        except _ENDS:
+        except WORKER_ENDS:
             self.deaths += 1
             worker, self._worker = self._worker, None
             await worker.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marple.agent.concluding import forecast_chances
+from marple.agent.forecasting import forecast_chances
 from marple.agent.ledger import Used
 from marple.agent.models import ModelTurn, Usage
 from marple.agent.session import Session

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from marple.agent import acting, checking, concluding, thinking
+from marple.agent import acting, checking, forecasting, thinking
 from marple.agent.session import Session
 
 __all__ = ["State", "build_graph"]
@@ -61,7 +61,7 @@ async def check(state: State, runtime: Runtime[Session]) -> dict[str, Any]:
 
 async def conclude(state: State, runtime: Runtime[Session]) -> dict[str, Any]:
     """The frozen answer is put to the test of forecasts."""
-    await concluding.ask_forecasts(runtime.context, state["turn"])
+    await forecasting.ask_forecasts(runtime.context, state["turn"])
     return {}
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
-from marple.agent.concluding import FORECAST_TOOL
+from marple.agent.forecasting import FORECAST_TOOL
 from marple.agent.investigator import Investigator, Situation
 from marple.agent.investigators import Entry, Options
 from marple.agent.models import Model, ModelTurn, open_model
