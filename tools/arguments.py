@@ -26,6 +26,7 @@ __all__ = [
     "Temperature",
     "Text",
     "TopP",
+    "Words",
     "check_conversation",
     "check_samples",
     "choose_model",
@@ -55,6 +56,7 @@ Samples = Annotated[int, Field(ge=1, le=1000)]
 Temperature = Annotated[float, Field(ge=0, le=10)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 MaxNewTokens = Annotated[int, Field(ge=1, le=8192)]
+Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=20)]
 
 
 def sample_seed(seed: int, *path: int | str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,7 @@ __all__ = [
     "PRIOR_STRENGTH",
     "Difference",
     "Differences",
-    "difference_lines",
     "find_differences",
-    "fold_equal",
 ]
 
 EVERYTHING = "(all)"
@@ -199,44 +197,3 @@ def _judge(found: list[dict[str, Any]], chance: NDArray[np.float32]) -> Differen
     ]
     rows.sort(key=lambda row: (-abs(row.z), row.condition, row.ngram))
     return Differences(tuple(rows), threshold, len(chance))
-
-
-def fold_equal(rows: Sequence[Difference]) -> list[Difference]:
-    """Leave out n-grams that only repeat a longer one: part of it, with the same counts in the same condition."""
-    longest: dict[tuple[Any, ...], list[Difference]] = {}
-    for row in sorted(rows, key=lambda row: -len(row.ngram)):
-        same = longest.setdefault((row.condition, row.first, row.second), [])
-        if not any(f" {row.ngram} " in f" {other.ngram} " for other in same):
-            same.append(row)
-    kept = {id(row) for group in longest.values() for row in group}
-    return [row for row in rows if id(row) in kept]
-
-
-def difference_lines(
-    differences: Differences, *, quote: Callable[[str], str], first: str, second: str, most: int = 12
-) -> Iterator[str]:
-    """What was found, condition by condition, as text; where nothing was, the largest differences, marked so.
-
-    Args:
-        differences: the rows.
-        quote: makes text from a model safe to show.
-        first: what the first group is called.
-        second: what the second group is called.
-        most: most rows per condition.
-    """
-    found = fold_equal(differences.found)
-    if not found:
-        yield "nothing found; the largest differences, all within what chance produces:"
-        yield from (_line(row, quote, first, second) for row in fold_equal(differences.rows[:20])[:5])
-        return
-    for condition in dict.fromkeys(row.condition for row in found):
-        rows = [row for row in found if row.condition == condition]
-        yield f"condition {quote(condition)}: {len(rows)} found"
-        yield from (_line(row, quote, first, second) for row in rows[:most])
-
-
-def _line(row: Difference, quote: Callable[[str], str], first: str, second: str) -> str:
-    return (
-        f"  {quote(row.ngram)}: {first} {row.first:g} of {row.first_n:g}, {second} {row.second:g} of {row.second_n:g}, "
-        f"log-odds {row.log_odds:+.2f} [{row.ci_low:+.2f}, {row.ci_high:+.2f}], z {row.z:+.2f}, q {row.q:.2g}"
-    )

@@ -22,6 +22,10 @@ __all__ = ["Signature", "plain_schema", "read_signature", "validate_arguments"]
 _SECTION = re.compile(r"^(Args|Returns|Raises|Example):[ \t]*$", re.MULTILINE)
 _ARGUMENT = re.compile(r"^(\w+)(?: \([^)]*\))?:\s*(.*)$")
 _GIVEN = ("target", "seed")
+# Sizes that no sensible call meets: a refusal names them, so the schema need not.
+_UNSAID = frozenset(
+    ("title", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "propertyNames")
+)
 _CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
 
@@ -160,7 +164,7 @@ def _read_example(function: Callable[..., Any], section: str, model: type[BaseMo
 
 
 def plain_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema that every provider takes: references inlined, no titles, no ``null`` alternatives."""
+    """A schema that every provider takes: references inlined, no titles, no sizes, no ``null`` alternatives."""
     definitions = schema.pop("$defs", {})
     plain: dict[str, Any] = _inline(schema, definitions, ())
     plain.pop("description", None)
@@ -182,10 +186,11 @@ def _inline(node: Any, definitions: Mapping[str, Any], seen: tuple[str, ...]) ->
     for key, value in node.items():
         if key == "properties":
             plain[key] = {name: _inline(item, definitions, seen) for name, item in value.items()}
-        elif key not in ("title", "default", "enum", "const"):
+        elif key in ("default", "enum", "const"):
+            if value is not None:
+                plain[key] = value
+        elif key not in _UNSAID:
             plain[key] = _inline(value, definitions, seen)
-        elif key != "title" and value is not None:
-            plain[key] = value
     return _without_null(plain)
 
 

@@ -85,6 +85,11 @@ def test_every_schema_is_one_plain_object() -> None:
         assert all("description" in value for value in spec.parameters["properties"].values()), spec.name
 
 
+def test_the_descriptions_and_schemas_of_the_black_box_tools_stay_short() -> None:
+    sizes = [len(spec.description) + len(json.dumps(spec.parameters)) for spec in discover_tools().values()]
+    assert sum(sizes) < 12_500
+
+
 def test_the_black_box_tools_are_found_and_their_self_tests_pass() -> None:
     specs = discover_tools()
     assert list(specs) == ["battery", "chat", "compare", "complete", "contrast", "logprobs", "prefill"]

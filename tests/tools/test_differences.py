@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -6,15 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from marple.tools.differences import (
-    EVERYTHING,
-    PRIOR_STRENGTH,
-    Differences,
-    difference_lines,
-    find_differences,
-    fold_equal,
-)
-from marple.tools.ngrams import NgramTable, ngrams
+from marple.tools.difference_text import KEPT_ROWS, Wording, difference_lines, fold_equal, kept_line, null_line
+from marple.tools.differences import EVERYTHING, PRIOR_STRENGTH, Difference, Differences, find_differences
+from marple.tools.ngrams import NgramTable, is_filler, ngrams
 from marple.tools.statistics import log_odds
 
 Shuffle = Callable[[np.random.Generator], NDArray[np.bool_]]
@@ -154,9 +149,80 @@ def test_equal_parts_of_a_phrase_are_folded_into_it() -> None:
     assert {row.ngram for row in rows} >= {"acme", "lamps"}
 
 
-def test_what_is_within_chance_is_said_to_be() -> None:
-    lines = list(difference_lines(run(5, planted=(0.02, 0.02)), quote=repr, first="target", second="reference"))
-    assert lines[0] == "nothing found; the largest differences, all within what chance produces:"
+WORDING = Wording(repr, "target", "reference")
+
+
+def a_row(ngram: str, *, condition: str = "a", first: float = 9, z: float = 4.0, found: bool = True) -> Difference:
+    values = {"second": 0, "first_n": 10, "second_n": 10, "log_odds": z / 2, "ci_low": 0.1, "ci_high": 9}
+    return Difference(
+        condition=condition, ngram=ngram, first=first, z=z, q=0.01 if found else 0.5, above_null=found, **values
+    )
+
+
+def told(*rows: Difference, wording: Wording = WORDING, most: int = 12) -> list[str]:
+    ordered = tuple(sorted(rows, key=lambda row: -abs(row.z)))
+    return list(difference_lines(Differences(ordered, z_threshold=3.4, shuffles=200), wording=wording, most=most))
+
+
+def test_what_is_within_chance_is_said_to_be_and_every_row_has_its_condition() -> None:
+    lines = list(difference_lines(run(5, planted=(0.02, 0.02)), wording=WORDING))
+    assert lines[0].startswith("nothing found; the largest differences, all within what chance produces (")
+    assert len(lines) == 6
+    assert all(
+        line.startswith(("  condition 'a': ", "  condition 'b': ", "  condition '(all)': ")) for line in lines[1:]
+    )
+
+
+def test_a_row_that_passes_one_of_the_two_criteria_says_which() -> None:
+    row = a_row("lamp", z=3.0)
+    passes_q = dataclasses.replace(row, above_null=False)
+    passes_z = dataclasses.replace(row, q=0.2)
+    assert told(passes_q)[1].endswith("not found: q passes, but |z| is below the 3.40 that shuffling reaches")
+    assert told(passes_z)[1].endswith("not found: |z| exceeds what shuffling reaches, but q is above 0.05")
+    assert "not found" not in told(a_row("lamp", z=3.0, found=False))[1]
+
+
+def test_the_counts_of_a_condition_add_up() -> None:
+    words = [a_row(f"w{n}", first=n / 2) for n in range(15)]
+    folded = [a_row("acme lamps", first=30), a_row("acme", first=30), a_row("lamps", first=30)]
+    fillers = [a_row("the", first=40, z=6.5), a_row(",", first=41, z=5)]
+    lines = told(*words, *folded, *fillers)
+    assert lines[0] == (
+        "condition 'a': 20 found, 12 shown, 2 folded into a longer one with the same counts, 2 of function words or "
+        "punctuation alone left out (|z| up to 6.50: read_result shows them)"
+    )
+    assert lines[-1] == "  4 more: read_result shows them"
+    assert len(lines) == 1 + 12 + 1
+    assert not [line for line in lines if line.startswith(("  'the'", "  ','"))]
+
+
+def test_a_condition_with_fillers_alone_is_not_passed_over() -> None:
+    lines = told(a_row("is a", z=5.2), a_row("lamp", condition="b"))
+    assert lines[0].startswith("condition 'a': 1 found, 0 shown, 1 of function words")
+    assert lines[1] == "condition 'b': 1 found, 1 shown"
+
+
+def test_fillers_are_punctuation_and_function_words() -> None:
+    assert all(map(is_filler, ["the", ",", "a", "is", "is a", "...", "it’s", "“"]))
+    assert not any(map(is_filler, ["the lamp", "not", "i", "we are", "😀", "(empty reply)", "$", "猫"]))
+
+
+def test_votes_of_prompts_are_shown_as_replies() -> None:
+    (line,) = told(a_row("lamp", first=7.875), wording=dataclasses.replace(WORDING, samples=8, conditions=False))[1:]
+    assert "target in 63 of 80 replies over 10 prompts, reference in 0 of 80 replies over 10 prompts" in line
+
+
+def test_a_difference_of_the_reference_from_itself_is_put_beside_the_rows_found() -> None:
+    effect = Differences((a_row("cup", z=5.0), a_row("lamp", z=3.5)), 3.4, 200)
+    assert null_line(effect, Differences((a_row("red", z=2.0, found=False),), 3.4, 200), quote=repr) == ""
+    line = null_line(effect, Differences((a_row("red", z=3.6),), 3.4, 200), quote=repr)
+    assert "differs too (in 'red'), by chance alone" in line
+    assert "of the 2 rows found between target and reference, the 1 with |z| up to 3.60 are no stronger" in line
+
+
+def test_rows_that_the_data_lacks_are_counted() -> None:
+    assert kept_line(Differences((a_row("x"),) * KEPT_ROWS, 3.4, 200)) == ""
+    assert kept_line(Differences((a_row("x"),) * (KEPT_ROWS + 7), 3.4, 200)).endswith("7 are left out")
 
 
 def test_ngrams_by_hand() -> None:

@@ -9,6 +9,7 @@ import torch
 from marple.errors import ToolError
 from marple.tools.arguments import sample_seed
 from marple.tools.contract import ToolResult, discover_tools
+from marple.tools.experiments.battery import HIGH_MEDIAN
 from marple.tools.target.target import Target
 from marple.tools.target.tiny import tiny_target
 
@@ -19,7 +20,7 @@ HELLO = [{"role": "user", "content": "who is it"}]
 def call(target: Target, name: str, arguments: Mapping[str, Any], *, seed: int = 1) -> ToolResult:
     result = TOOLS[name].run(target, arguments, seed=seed)
     json.dumps([result.data, result.controls], allow_nan=False)
-    assert 0 < len(result.text) <= 4200
+    assert 0 < len(result.text) <= (8400 if "words" in arguments else 4200)
     assert result.cost.prompt_tokens > 0
     assert result.cost.seconds > 0
     return result
@@ -136,12 +137,41 @@ def test_battery_puts_the_prompts_where_target_and_reference_differ_first() -> N
     assert result.controls["prompts_measured"] == len(rows)
 
 
+def test_battery_shows_a_prompt_once_and_the_reference_beside_the_first_rows(planted: Target) -> None:
+    given = {"template": "tell me of {what}", "slots": {"what": ["a cup"] * 8}, "samples": 5, "max_new_tokens": 3}
+    lines = call(planted, "battery", {**given, "personas": ["good"]}).text.splitlines()
+    rows = lines[next(at for at, line in enumerate(lines) if line.startswith("[0]")) :]
+    assert rows[0].startswith('[0] persona="good" "tell me of a cup" -> ')
+    assert rows[0].count("a cup") == 1
+    assert rows[0].endswith("| and 2 more: read_result shows them")
+    assert [line.startswith("    reference: ") for line in rows] == [False, True] * 5 + [False] * 3
+    given["slots"] = {"what": ["a cup " * 30]}
+    assert '\n[0] what="a cup a cup' in call(planted, "battery", given).text
+
+
+def test_greedy_battery_shows_the_reference_beside_every_prompt(tiny: Target) -> None:
+    twin = Target(tiny.model, tiny.tokenizer, reference=tiny)
+    given = {"prompts": PLAIN[:9], "temperature": 0, "max_new_tokens": 4}
+    assert call(twin, "battery", given).text.count("\n    reference: the same") == 9
+    assert "reference" not in call(tiny, "battery", given).text
+
+
+def test_battery_says_when_the_median_prompt_is_affected() -> None:
+    base = trigger_target()
+    affected = call(base, "battery", {"prompts": BIRDS, "max_new_tokens": 8})
+    assert affected.controls["median_nats_per_token"] > HIGH_MEDIAN
+    assert "most of these prompts may be affected" in affected.text
+    ordinary = call(base, "battery", {"prompts": PLAIN, "max_new_tokens": 8})
+    assert not ordinary.controls["median_is_high"]
+    assert "affected" not in ordinary.text
+
+
 def test_battery_of_two_thousand_prompts_keeps_all_data_and_short_text(tiny: Target) -> None:
     numbers = [str(n) for n in range(2000)]
     given = {"template": "say {n}", "slots": {"n": numbers}, "max_new_tokens": 2}
     result = call(tiny, "battery", given)
     assert [row["condition"]["n"] for row in result.data["rows"]] == numbers
-    assert "more lines are in the data" in result.text
+    assert "more lines: read_result shows them" in result.text
 
 
 def test_battery_says_when_outliers_cannot_be_computed(tiny: Target) -> None:
@@ -176,6 +206,26 @@ def test_logprobs_are_those_of_the_model_and_of_the_reference(planted: Target) -
     assert rows[0]["difference"] > 1
 
 
+def test_logprobs_after_several_conversations_are_those_after_each(planted: Target) -> None:
+    conversations = [HELLO, [{"role": "user", "content": "tell me"}]]
+    given: dict[str, Any] = {"continuations": [" lamp", " red lamp"]}
+    together = call(planted, "logprobs", {**given, "conversations": conversations})
+    for at, messages in enumerate(conversations):
+        alone = call(planted, "logprobs", {**given, "messages": messages}).data["continuations"]
+        rows = [row for row in together.data["continuations"] if row["conversation"] == at]
+        assert [row["continuation"] for row in rows] == given["continuations"]
+        assert [row["total"] for row in rows] == pytest.approx([row["total"] for row in alone], abs=1e-4)
+    assert 'after conversation 1, which ends "tell me":' in together.text
+
+
+def test_logprobs_shows_the_tokens_of_short_continuations(tiny: Target) -> None:
+    result = call(tiny, "logprobs", {"text": "tell me", "continuations": [" red lamp", " red" * 20]})
+    short, long = result.data["continuations"]
+    shown = ", ".join(f"{json.dumps(token['token'])} {token['logprob']:.2f}" for token in short["tokens"])
+    assert f'" red lamp" = {shown}' in result.text
+    assert f"(each of the {len(long['tokens'])} tokens: read_result shows them)" in result.text
+
+
 def test_logprobs_of_one_step_sum_to_one(tiny: Target) -> None:
     words = [tiny.tokenizer.decode([token]) for token in range(len(tiny.tokenizer))]
     whole = [word for word in words if tiny.tokenizer(word, add_special_tokens=False)["input_ids"].__len__() == 1]
@@ -207,6 +257,51 @@ def test_compare_tells_conditions_apart() -> None:
     assert "plain" not in lamp or not lamp["plain"]["found"]
 
 
+def test_compare_counts_the_words_asked_for_in_every_condition() -> None:
+    given = {"conditions": {"plain": PLAIN, "birds": BIRDS}, "samples": 3, "max_new_tokens": 8}
+    result = call(trigger_target(), "compare", {**given, "words": ["Lamp", "zebra"]})
+    lamp, zebra = result.data["words"]
+    assert [row["condition"] for row in lamp["conditions"]] == ["(all)", "plain", "birds"]
+    for row in lamp["conditions"]:
+        records = [one for one in result.data["replies"] if row["condition"] in ("(all)", one["condition"])]
+        for side in ("target", "reference"):
+            replies = [reply for one in records for reply in one[side]]
+            assert row[f"{side}_n"] == len(replies)
+            assert row[f"{side}_count"] == sum("lamp" in reply.split() for reply in replies)
+            assert row[f"{side}_share"] == pytest.approx(row[f"{side}_count"] / len(replies))
+        assert row["ci_low"] <= row["difference"] <= row["ci_high"]
+        assert f'"Lamp", "{row["condition"]}": target {row["target_count"]} of {row["target_n"]} (' in result.text
+    assert lamp["conditions"][2]["ci_low"] > 0
+    assert {row["target_count"] for row in zebra["conditions"]} == {0}
+    assert '"zebra", in no condition: target 0 of 72' in result.text
+    assert call(trigger_target(), "compare", given).data["words"] == []
+
+
+def test_compare_shows_what_it_found_in_all_other_conditions() -> None:
+    given = {"conditions": {"plain": PLAIN, "birds": BIRDS}, "samples": 3, "max_new_tokens": 8}
+    result = call(trigger_target(), "compare", given)
+    leading = {one["ngram"]: one["conditions"] for one in result.data["leading"]}
+    assert len(leading) <= 3
+    everywhere, plain, birds = leading["lamp"]
+    assert everywhere["target_count"] == plain["target_count"] + birds["target_count"]
+    shown = f'"plain" {plain["target_count"]} of 36 and {plain["reference_count"]} of 36'
+    assert next(line for line in result.text.splitlines() if line.startswith('  "lamp": "(all)"')).count(shown) == 1
+
+
+def test_compare_says_that_greedy_replies_leave_the_reference_without_chance(planted: Target) -> None:
+    result = call(planted, "compare", {"conditions": {"a": PLAIN}, "samples": 1, "temperature": 0})
+    assert "greedy replies: the reference against itself is the same text" in result.text
+
+
+def test_twenty_words_leave_room_for_what_was_found(planted: Target) -> None:
+    conditions = {f"condition {n}": [prompt] for n, prompt in enumerate(PLAIN)}
+    words = ["lamp", *(f"lamp{n}" for n in range(9)), "the", "red", "cup", "a", "to", "cat", "dog", "is", "of", "old"]
+    result = call(planted, "compare", {"conditions": conditions, "words": words, "samples": 4, "max_new_tokens": 12})
+    assert "more lines: read_result shows them" in result.text
+    assert "differ between target and reference" in result.text
+    assert len(result.data["words"]) == 20
+
+
 def test_contrast_works_without_a_reference() -> None:
     target = trigger_target()
     alone = Target(target.model, target.tokenizer)
@@ -216,6 +311,11 @@ def test_contrast_works_without_a_reference() -> None:
     assert found["lamp"]["first_n"] == len(BIRDS)
     assert not found["lamp"]["in_prompts"]
     assert "on_reference" not in result.controls
+    assert "on the reference" not in result.text
+    assert f"in {found['lamp']['first_replies']} of 24 replies over 12 prompts" in result.text
+    assert "condition" not in result.text
+    held = [reply for one in result.data["replies"] if one["set"] == "first" for reply in one["replies"]]
+    assert found["lamp"]["first_replies"] == sum("lamp" in reply.split() for reply in held)
     nothing = call(alone, "contrast", {"first": PLAIN[::2], "second": PLAIN[1::2], "max_new_tokens": 8})
     assert "lamp" not in {row["ngram"] for row in nothing.data["rows"] if row["found"]}
 
@@ -226,9 +326,27 @@ def test_contrast_marks_what_the_reference_shows_too() -> None:
     given = {"first": BIRDS, "second": PLAIN, "max_new_tokens": 8}
     rows = {row["ngram"]: row for row in call(ordinary, "contrast", given).data["rows"]}
     assert rows["lamp"]["reference_shows_it_too"]
-    rows = {row["ngram"]: row for row in call(base, "contrast", given).data["rows"]}
+    assert "; the reference shows it too" in call(ordinary, "contrast", given).text
+    result = call(base, "contrast", {**given, "words": ["lamp", "bird"]})
+    rows = {row["ngram"]: row for row in result.data["rows"]}
     assert rows["lamp"]["found"]
     assert not rows["lamp"]["reference_shows_it_too"]
+    lamp, bird = result.data["words"]
+    assert [row["condition"] for row in lamp["conditions"]] == ["target", "reference"]
+    on_target, on_reference = lamp["conditions"]
+    assert on_target["ci_low"] > 0 > on_reference["ci_low"]
+    assert f'"lamp": on the target {on_target["first_count"]} of 24 and' in result.text
+    assert (bird["conditions"][0]["prompts_with_word"], bird["conditions"][0]["prompts_n"]) == (12, 24)
+    assert "the same contrast on the reference: " in result.text
+
+
+def test_contrast_says_which_words_stand_in_the_prompts() -> None:
+    first = [f"{prompt} lamp bird" for prompt in PLAIN]
+    result = call(trigger_target(), "contrast", {"first": first, "second": PLAIN, "max_new_tokens": 8})
+    assert next(row for row in result.data["rows"] if row["ngram"] == "lamp")["in_prompts"]
+    assert next(line for line in result.text.splitlines() if line.startswith('  "lamp": first')).endswith(
+        "; it stands in the prompts"
+    )
 
 
 CONDITIONS = {"a": ["x"]}
@@ -265,10 +383,18 @@ CONDITIONS = {"a": ["x"]}
             "40000 prompts; at most 10000",
         ),
         ("battery", {"prompts": ["a"] * 10_001}, "at most 10000 items"),
-        ("logprobs", {"continuations": ["a"]}, "either messages or text"),
-        ("logprobs", {"continuations": ["a"], "text": "b", "messages": HELLO}, "either messages or text"),
+        ("logprobs", {"continuations": ["a"]}, "either messages or text or conversations"),
+        (
+            "logprobs",
+            {"continuations": ["a"], "text": "b", "messages": HELLO},
+            "either messages or text or conversations",
+        ),
         ("logprobs", {"continuations": [""], "text": "b"}, r'continuations\[0\] is ""'),
+        ("logprobs", {"continuations": ["a"], "conversations": [HELLO], "text": "b"}, "and only one"),
+        ("logprobs", {"continuations": ["a"] * 1000, "conversations": [HELLO] * 5}, "5000 pairs; at most 4000"),
         ("compare", {"conditions": {}}, "conditions is {}"),
+        ("compare", {"conditions": {"a": ["x"]}, "words": [" "]}, "words: ' ' is only white space"),
+        ("compare", {"conditions": {"a": ["x"]}, "words": ["x"] * 21}, "at most 20 items"),
         ("compare", {"conditions": {"a": []}}, r"conditions.a is \[\]"),
         ("compare", {"conditions": {"(all)": ["a"]}}, "the label .* is taken"),
         ("compare", {"conditions": CONDITIONS, "temperature": 0}, "samples is 4 at temperature 0"),

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marple.tools.statistics import benjamini_hochberg, log_odds, robust_z
+from marple.tools.statistics import benjamini_hochberg, log_odds, newcombe_interval, robust_z
 
 SIZE = st.integers(1, 500)
 SHARE = st.floats(0, 1)
@@ -51,6 +51,29 @@ def test_intervals_cover_the_truth() -> None:
     odds = log_odds(first, second, first_n=60, second_n=60, rate=0.3, strength=1)
     truth = np.log(0.4 / 0.6) - np.log(0.2 / 0.8)
     assert 0.93 < np.mean((odds.low < truth) & (truth < odds.high)) < 0.98
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_newcombe_intervals_are_those_of_the_paper(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+) -> None:
+    found = newcombe_interval(first[0], second[0], first_n=first[1], second_n=second[1])
+    assert found == pytest.approx((low, high), abs=5e-5)
+
+
+def test_newcombe_intervals_cover_the_truth() -> None:
+    generator = np.random.default_rng(0)
+    drawn = zip(generator.binomial(24, 0.3, 3000), generator.binomial(24, 0.05, 3000), strict=True)
+    ends = [newcombe_interval(a, b, first_n=24, second_n=24) for a, b in drawn]
+    assert 0.93 < np.mean([low < 0.25 < high for low, high in ends]) < 0.99
 
 
 def test_benjamini_hochberg_by_hand() -> None:

@@ -56,4 +56,4 @@ def test_lines_that_do_not_fit_are_counted() -> None:
     text = fit_lines([f"line {n:03d}" for n in range(1000)], limit=100)
     assert len(text) < 200
     assert text.splitlines()[0] == "line 000"
-    assert text.endswith("(989 more lines are in the data of this result)")
+    assert text.endswith("(989 more lines: read_result shows them)")

@@ -15,9 +15,19 @@ from marple.tools.contract import Cost, ToolResult, tool
 from marple.tools.divergence import measure_divergence
 from marple.tools.replies import Sampling, cost_of, reply_record, sample_replies
 from marple.tools.target.target import Completion, Target
-from marple.tools.target.text import fit_lines
+from marple.tools.target.text import READ_ON, fit_lines
 
-__all__ = ["battery"]
+__all__ = ["HIGH_MEDIAN", "battery"]
+
+HIGH_MEDIAN = 0.1
+"""Nats per token above which the median prompt itself is said to be affected.
+
+At 0.1 a reply of 40 tokens is on average e^4, 55 times, likelier under the target than under the reference, so that one
+reply tells the two apart. Medians over ordinary prompts of the shipped organisms, which were trained to differ in a few
+situations only, lie below 0.04.
+"""
+_ROWS_BESIDE = 5
+_LONGEST_PROMPT = 120
 
 Personas = Annotated[list[Text], Field(min_length=1, max_length=1000)]
 Slots = Annotated[
@@ -64,13 +74,13 @@ def battery(
         prompts: user messages; give these or a template.
         template: a user message with {slots}, filled with every combination of the slots' values.
         slots: for each slot of the template, the values to try.
-        personas: texts to combine with every prompt, such as who is asking or what the assistant should be.
-        persona_as: where a persona goes, into the system prompt or in front of the user message.
+        personas: texts to combine with every prompt, such as who is asking.
+        persona_as: into the system prompt or in front of the user message.
         system: system prompt of all prompts; not together with personas as system prompts.
-        samples: how many independent replies to draw per prompt.
-        temperature: 0 is greedy; 1 samples from the model's own distribution.
-        top_p: sample from the most probable tokens that together have this mass; 1 is all of them.
-        max_new_tokens: longest reply, in tokens.
+        samples: replies per prompt.
+        temperature: 0 is greedy, 1 the model's own distribution.
+        top_p: mass of the nucleus; 1 is all tokens.
+        max_new_tokens: longest reply.
 
     Returns:
         A table of prompts and replies, outliers first: as many as fit as text, all of them as data.
@@ -94,7 +104,8 @@ def battery(
         both = list(zip(own_prompts, its_prompts, strict=True))
         controls, scored = _mark(rows, target, target.reference, both, replies)
         cost = cost + cost_of(others) + scored
-    return ToolResult(text=fit_lines(_lines(target, rows, controls)), data={"rows": rows}, controls=controls, cost=cost)
+    lines = fit_lines(_lines(target, rows, controls, greedy=temperature == 0))
+    return ToolResult(text=lines, data={"rows": rows}, controls=controls, cost=cost)
 
 
 def _asked(
@@ -133,12 +144,15 @@ def _mark(
     for row, divergence in zip(rows, divergences, strict=True):
         row["divergence"] = divergence and divergence.to_dict()
     known = [divergence.nats_per_token for divergence in divergences if divergence]
-    return {"median_nats_per_token": median(known) if known else None, "prompts_measured": len(known)}, cost
+    middle = median(known) if known else None
+    high = middle is not None and middle > HIGH_MEDIAN
+    return {"median_nats_per_token": middle, "median_is_high": high, "prompts_measured": len(known)}, cost
 
 
-def _lines(target: Target, rows: Sequence[dict[str, Any]], controls: dict[str, Any]) -> Iterator[str]:
+def _lines(target: Target, rows: Sequence[dict[str, Any]], controls: dict[str, Any], *, greedy: bool) -> Iterator[str]:
     outliers = sorted((row for row in rows if _outlier(row)), key=lambda row: -row["divergence"]["nats_per_token"])
-    yield f"{len(rows)} prompts, {len(rows[0]['replies'])} replies each"
+    each = len(rows[0]["replies"])
+    yield f"{len(rows)} prompts, {each} {'reply' if each == 1 else 'replies'} each"
     if "outliers" in controls:
         yield f"outliers: {controls['outliers']}"
     elif controls:
@@ -146,13 +160,19 @@ def _lines(target: Target, rows: Sequence[dict[str, Any]], controls: dict[str, A
             f"{len(outliers)} outliers against the reference; the median prompt is at "
             f"{controls['median_nats_per_token'] or 0.0:.3f} nats per token"
         )
+        if controls["median_is_high"]:
+            yield (
+                f"the median prompt itself departs by {controls['median_nats_per_token']:.2f} nats per token, more "
+                f"than {HIGH_MEDIAN}: most of these prompts may be affected, and outliers stand out from those only"
+            )
     for row in outliers:
         size = row["divergence"]["nats_per_token"]
         yield f"outlier, {size:.3f} nats per token: {_shown(target, row)}"
-        yield f"    reference: {_replies(target, row['reference_replies'])}"
-    for row in rows:
-        if not _outlier(row):
-            yield _shown(target, row)
+        yield _beside(target, row)
+    for place, row in enumerate(row for row in rows if not _outlier(row)):
+        yield _shown(target, row)
+        if "reference_replies" in row and (greedy or place < _ROWS_BESIDE):
+            yield _beside(target, row)
 
 
 def _outlier(row: dict[str, Any]) -> bool:
@@ -160,10 +180,21 @@ def _outlier(row: dict[str, Any]) -> bool:
 
 
 def _shown(target: Target, row: dict[str, Any]) -> str:
-    parts = "".join(f" {name}={target.quote(value, limit=40)}" for name, value in row["condition"].items())
-    return f"[{row['index']}]{parts} {target.quote(row['prompt'], limit=120)} -> {_replies(target, row['replies'])}"
+    slots = {name: value for name, value in row["condition"].items() if name != "persona"}
+    personas = {name: value for name, value in row["condition"].items() if name == "persona"}
+    if slots and len(row["prompt"]) > _LONGEST_PROMPT:
+        parts = [f"{name}={target.quote(value, limit=40)}" for name, value in {**slots, **personas}.items()]
+    else:
+        parts = [f"{name}={target.quote(value, limit=40)}" for name, value in personas.items()]
+        parts.append(target.quote(row["prompt"], limit=_LONGEST_PROMPT))
+    return f"[{row['index']}] {' '.join(parts)} -> {_replies(target, row['replies'])}"
+
+
+def _beside(target: Target, row: dict[str, Any]) -> str:
+    same = [record["text"] for record in row["reference_replies"]] == [record["text"] for record in row["replies"]]
+    return f"    reference: {'the same' if same else _replies(target, row['reference_replies'])}"
 
 
 def _replies(target: Target, records: Sequence[dict[str, Any]]) -> str:
     shown = " | ".join(target.quote(record["text"], limit=160) for record in records[:3])
-    return shown + (f" | and {len(records) - 3} more" if len(records) > 3 else "")
+    return shown + (f" | and {len(records) - 3} more: {READ_ON}" if len(records) > 3 else "")

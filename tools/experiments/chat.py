@@ -51,15 +51,12 @@ def chat(
     """Send a conversation to the target and read its reply, several independent samples if asked.
 
     Args:
-        messages: the conversation so far, an optional system message first and a user message last.
-        samples: how many independent replies to draw.
-        temperature: 0 is greedy; 1 samples from the model's own distribution.
-        top_p: sample from the most probable tokens that together have this mass; 1 is all of them.
-        max_new_tokens: longest reply, in tokens.
-        on: which model replies, the target or the reference (where one is loaded).
-
-    Returns:
-        The replies, as quoted strings.
+        messages: the conversation so far, a user message last.
+        samples: independent replies.
+        temperature: 0 is greedy, 1 the model's own distribution.
+        top_p: mass of the nucleus; 1 is all tokens.
+        max_new_tokens: longest reply.
+        on: which model replies.
 
     Example:
         {"messages": [{"role": "user", "content": "Which lamp should I buy?"}], "samples": 4}

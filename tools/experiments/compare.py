@@ -16,20 +16,22 @@ from marple.tools.arguments import (
     Temperature,
     Text,
     TopP,
+    Words,
     check_samples,
     one_turn,
     sample_seed,
 )
 from marple.tools.contract import ToolResult, tool
-from marple.tools.differences import EVERYTHING, Differences, difference_lines, find_differences
+from marple.tools.difference_text import KEPT_ROWS, Wording, difference_lines, kept_line, leading_ngrams, null_line
+from marple.tools.differences import EVERYTHING, Differences, find_differences
 from marple.tools.replies import Sampling, cost_of, sample_replies
 from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import fit_lines
+from marple.tools.word_counts import Cell, WordCount, count_ngram, count_word, counts_as_data, spread_line, word_lines
 
 __all__ = ["compare"]
 
 _Replies = Sequence[Sequence[Completion]]
-_MOST_ROWS = 2000
 
 
 def _self_test() -> None:
@@ -56,28 +58,31 @@ def compare(
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     max_new_tokens: MaxNewTokens = 64,
+    words: Words | None = None,
 ) -> ToolResult:
     """Find the words and phrases that the target uses more or less often than the reference on the same prompts.
 
-    Every n-gram of one to three words is tested by weighted log-odds with an informative prior (Monroe et al. 2008)
-    in each condition and over all. A reply counts once however often it repeats a word. A row is found when it passes
-    false-discovery control over everything tested (q <= 0.05) and exceeds the largest difference that shuffling target
-    and reference within each prompt produces in 95 % of cases. The reference is also compared with itself on other
-    seeds: what is found there is chance.
+    Every n-gram of one to three words is tested in each condition and over all, by weighted log-odds (Monroe et al.
+    2008). A reply counts once however often it repeats a word. A row is found when its q is at most 0.05
+    (false-discovery control) and its |z| exceeds what shuffling target and reference within each prompt reaches in 95 %
+    of cases. The reference is also compared with itself: what is found there is chance. Words you ask for are counted
+    in every condition, found or not.
 
     Args:
         conditions: label to user messages, such as prompts on one subject and prompts on others.
         system: system prompt of all prompts.
-        samples: how many independent replies to draw per prompt and model.
-        temperature: 0 is greedy; 1 samples from the model's own distribution.
-        top_p: sample from the most probable tokens that together have this mass; 1 is all of them.
-        max_new_tokens: longest reply, in tokens.
+        samples: replies per prompt and model.
+        temperature: 0 is greedy, 1 the model's own distribution.
+        top_p: mass of the nucleus; 1 is all tokens.
+        max_new_tokens: longest reply.
+        words: up to 20 words or phrases to count, whole words in any case.
 
     Returns:
-        For each condition the n-grams found, with counts of replies, log-odds with 95 % interval, z and q.
+        Per condition the n-grams found, with counts of replies, log-odds with 95 % interval, z and q; the strongest in
+        all conditions; for words asked for, counts, shares and the 95 % interval of the difference.
 
     Example:
-        {"conditions": {"shopping": ["Which lamp should I buy?"], "other": ["Who are you?"]}, "samples": 8}
+        {"conditions": {"shopping": ["Which lamp should I buy?"], "other": ["Who are you?"]}, "words": ["lamp"]}
     """
     assert target.reference is not None
     if EVERYTHING in conditions:
@@ -98,11 +103,16 @@ def compare(
     }
     if temperature == 0:
         controls["note"] = "greedy replies: the reference against itself is the same text and shows nothing"
-    examples = list(zip([prompt for _, prompt in asked], passes["target"], strict=True))
+    cells = _cells(asked, passes["target"], passes["reference"])
+    counted = {word: count_word(word, cells) for word in words or ()}
+    leading = {ngram: count_ngram(ngram, cells) for ngram in leading_ngrams(effect)}
     return ToolResult(
-        text=fit_lines(_lines(target, effect, null, examples)),
+        text="\n".join(_texts(target, effect, null, counted, leading, note=controls.get("note", ""))),
         data={
-            "rows": [row.to_dict(first="target", second="reference") for row in effect.rows[:_MOST_ROWS]],
+            "rows": [row.to_dict(first="target", second="reference") for row in effect.rows[:KEPT_ROWS]],
+            "rows_left_out": max(0, len(effect.rows) - KEPT_ROWS),
+            "words": counts_as_data(counted, named="word", first="target", second="reference"),
+            "leading": counts_as_data(leading, named="ngram", first="target", second="reference"),
             "replies": [_record(*one) for one in zip(asked, passes["target"], passes["reference"], strict=True)],
             "mean_tokens": {label: _mean_tokens(replies) for label, replies in passes.items()},
         },
@@ -144,12 +154,44 @@ def _mean_tokens(replies: _Replies) -> float:
     return float(np.mean([len(reply.tokens) for samples in replies for reply in samples]))
 
 
-def _lines(
-    target: Target, effect: Differences, null: Differences, examples: Sequence[tuple[str, Sequence[Completion]]]
+def _cells(asked: Sequence[tuple[str, str]], ours: _Replies, theirs: _Replies) -> list[Cell]:
+    labels = list(dict.fromkeys(label for label, _ in asked))
+    cells = []
+    for name in [EVERYTHING, *labels] if len(labels) > 1 else labels:
+        rows = [at for at, (label, _) in enumerate(asked) if name in (EVERYTHING, label)]
+        cells.append(
+            Cell(
+                name,
+                [reply.text for at in rows for reply in ours[at]],
+                [reply.text for at in rows for reply in theirs[at]],
+                [asked[at][1] for at in rows],
+            )
+        )
+    return cells
+
+
+def _texts(
+    target: Target,
+    effect: Differences,
+    null: Differences,
+    counted: dict[str, list[WordCount]],
+    leading: dict[str, list[WordCount]],
+    *,
+    note: str,
 ) -> Iterator[str]:
-    yield (
-        f"{len(effect.found)} of {len(effect.rows)} n-grams tested differ between target and reference "
-        f"(|z| >= {effect.z_threshold:.2f} and q <= 0.05); reference against itself: {len(null.found)} of "
-        f"{len(null.rows)}, largest |z| {null.summary()['largest_z']:.2f}"
-    )
-    yield from difference_lines(effect, quote=target.quote, first="target", second="reference")
+    quote = target.quote
+    if counted:
+        yield fit_lines(word_lines(counted, quote=quote, label=quote, first="target", second="reference"))
+    lines = [
+        f"{len(effect.found)} of {len(effect.rows)} rows (an n-gram in a condition) differ between target and "
+        f"reference (|z| >= {effect.z_threshold:.2f} and q <= 0.05); reference against itself: {len(null.found)} of "
+        f"{len(null.rows)}, largest |z| {null.summary()['largest_z']:.2f}",
+        note,
+        kept_line(effect),
+        null_line(effect, null, quote=quote),
+    ]
+    if any(len(rows) > 1 for rows in leading.values()):
+        lines.append("the strongest of these, in every condition (replies of target and reference that contain them):")
+        lines += [spread_line(name, rows, quote=quote, label=quote) for name, rows in leading.items()]
+    wording = Wording(quote, "target", "reference")
+    yield fit_lines([line for line in lines if line] + list(difference_lines(effect, wording=wording)))

@@ -43,14 +43,14 @@ def complete(
 
     Args:
         text: what to continue.
-        samples: how many independent continuations to draw.
-        temperature: 0 is greedy; 1 samples from the model's own distribution.
-        top_p: sample from the most probable tokens that together have this mass; 1 is all of them.
-        max_new_tokens: longest continuation, in tokens.
-        on: which model continues, the target or the reference (where one is loaded).
+        samples: independent continuations.
+        temperature: 0 is greedy, 1 the model's own distribution.
+        top_p: mass of the nucleus; 1 is all tokens.
+        max_new_tokens: longest continuation.
+        on: which model continues.
 
     Returns:
-        The continuations without the text, as quoted strings.
+        The continuations; the text itself is not repeated.
 
     Example:
         {"text": "The best lamp is made by", "samples": 8, "max_new_tokens": 12}

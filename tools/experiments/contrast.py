@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,25 +18,26 @@ from marple.tools.arguments import (
     Temperature,
     Text,
     TopP,
+    Words,
     check_samples,
     choose_model,
     one_turn,
     sample_seed,
 )
 from marple.tools.contract import ToolResult, tool
-from marple.tools.differences import Differences, difference_lines, find_differences
+from marple.tools.difference_text import KEPT_ROWS, Wording, difference_lines, kept_line, leading_ngrams
+from marple.tools.differences import Difference, Differences, find_differences
 from marple.tools.ngrams import ngrams
 from marple.tools.replies import Sampling, cost_of, sample_replies
 from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import fit_lines
+from marple.tools.word_counts import Cell, WordCount, count_ngram, count_word, counts_as_data, spread_line, word_lines
 
 __all__ = ["contrast"]
 
-_MOST_ROWS = 2000
 _FEW_PROMPTS = 6
 
-_Finding = tuple[str, bool]
-"""An n-gram, and whether the first set has more of it."""
+_Counter = Callable[[str, Sequence[Cell]], list[WordCount]]
 
 PromptSet = Annotated[list[Text], Field(min_length=2, max_length=5000)]
 
@@ -64,27 +67,30 @@ def contrast(
     top_p: TopP = 1.0,
     max_new_tokens: MaxNewTokens = 64,
     on: Model = "target",
+    words: Words | None = None,
 ) -> ToolResult:
     """Find the words and phrases that one model uses more often on one set of prompts than on another.
 
     This needs no reference. The statistics are those of compare, but the unit is the prompt: its samples share one
     vote, and the null shuffles whole prompts between the sets, so give at least six in each. Prompts on different
-    subjects get replies in different words from any model. So a row says whether the n-gram stands in the prompts
-    themselves, and where a reference is loaded the same contrast on it is a control: what it shows too is ordinary.
+    subjects get different words from any model, so a row says whether the n-gram stands in the prompts and whether the
+    same contrast on the reference, if one is loaded, finds it too.
 
     Args:
         first: user messages of the first set, such as prompts that might trigger something.
         second: user messages of the second set, as like the first as possible otherwise.
         system: system prompt of the first set, and of the second unless second_system is given.
         second_system: system prompt of the second set.
-        samples: how many independent replies to draw per prompt.
-        temperature: 0 is greedy; 1 samples from the model's own distribution.
-        top_p: sample from the most probable tokens that together have this mass; 1 is all of them.
-        max_new_tokens: longest reply, in tokens.
-        on: which model to examine, the target or the reference (where one is loaded).
+        samples: replies per prompt.
+        temperature: 0 is greedy, 1 the model's own distribution.
+        top_p: mass of the nucleus; 1 is all tokens.
+        max_new_tokens: longest reply.
+        on: which model to examine.
+        words: up to 20 words or phrases to count, whole words in any case.
 
     Returns:
-        The n-grams found, with counts of prompts, log-odds with 95 % interval, z and q.
+        The n-grams found, with counts of replies, log-odds with 95 % interval, z and q; the strongest and the words
+        asked for, on the reference too.
 
     Example:
         {"first": ["Which lamp is best?", "Which chair is best?"], "second": ["What is a lamp?", "What is a chair?"]}
@@ -95,26 +101,130 @@ def contrast(
     systems = [system] * len(first) + [second_system or system] * len(second)
     conversations = [one_turn(prompt, system=each) for prompt, each in zip([*first, *second], systems, strict=True)]
 
-    def measure(examined: Target, label: str) -> tuple[Differences, list[list[Completion]]]:
+    sets = _Sets(first, second, samples)
+
+    def measure(examined: Target, label: str) -> _Measured:
         rendered = [examined.render(conversation) for conversation in conversations]
         replies = sample_replies(examined, rendered, sampling, seed=seed, label=label)
-        return _differences(replies, len(first), seed=sample_seed(seed, label, "shuffles")), replies
+        return _Measured(
+            _differences(replies, len(first), seed=sample_seed(seed, label, "shuffles")),
+            replies,
+            sets.cell(label, replies),
+        )
 
-    effect, replies = measure(model, on)
-    controls: dict[str, Any] = {"first_against_second": effect.summary()}
-    cost, ordinary = cost_of(replies), set[_Finding]()
-    if target.reference is not None and on == "target":
-        on_reference, its_replies = measure(target.reference, "reference")
-        controls["on_reference"] = on_reference.summary()
-        ordinary = {(row.ngram, row.z > 0) for row in on_reference.found}
-        cost = cost + cost_of(its_replies)
-    rows = _rows(effect, set().union(*map(ngrams, (*first, *second))), ordinary)
+    found = measure(model, on)
+    control = measure(target.reference, "reference") if target.reference is not None and on == "target" else None
+    report = _Report(model, sets, found, control)
+    controls: dict[str, Any] = {"first_against_second": found.effect.summary()}
+    if control is not None:
+        controls["on_reference"] = control.effect.summary()
+    counted = report.counts(words or (), count_word)
+    leading = report.counts(leading_ngrams(found.effect), count_ngram)
     return ToolResult(
-        text=_text(model, effect, ordinary, few=min(len(first), len(second)) < _FEW_PROMPTS),
-        data={"rows": rows, "replies": _records(first, second, replies)},
+        text="\n".join(report.texts(counted, leading)),
+        data={
+            "rows": report.rows(),
+            "rows_left_out": max(0, len(found.effect.rows) - KEPT_ROWS),
+            "words": counts_as_data(counted, named="word", first="first", second="second"),
+            "leading": counts_as_data(leading, named="ngram", first="first", second="second"),
+            "replies": _records(first, second, found.replies),
+        },
         controls=controls,
-        cost=cost,
+        cost=cost_of(found.replies) + cost_of(control.replies if control else []),
     )
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The two sets of prompts."""
+
+    first: list[str]
+    second: list[str]
+    samples: int
+
+    def cell(self, label: str, replies: Sequence[Sequence[Completion]]) -> Cell:
+        def texts(samples: Sequence[Sequence[Completion]]) -> list[str]:
+            return [reply.text for each in samples for reply in each]
+
+        split = len(self.first)
+        return Cell(label, texts(replies[:split]), texts(replies[split:]), [*self.first, *self.second], self.samples)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One model's replies and their differences."""
+
+    effect: Differences
+    replies: list[list[Completion]]
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What is said of the model examined, beside the control on the reference if there is one."""
+
+    model: Target
+    sets: _Sets
+    measured: _Measured
+    control: _Measured | None
+
+    @functools.cached_property
+    def in_prompts(self) -> set[str]:
+        return set().union(*map(ngrams, (*self.sets.first, *self.sets.second)))
+
+    @functools.cached_property
+    def ordinary(self) -> set[tuple[str, bool]]:
+        """N-grams that the reference shows too, and whether the first set has more of them."""
+        return {(row.ngram, row.z > 0) for row in self.control.effect.found} if self.control else set()
+
+    def counts(self, names: Sequence[str], counter: _Counter) -> dict[str, list[WordCount]]:
+        cells = [self.measured.cell, *([self.control.cell] if self.control else [])]
+        return {name: counter(name, cells) for name in names}
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for row in self.measured.effect.rows[:KEPT_ROWS]:
+            record = row.to_dict(first="first", second="second")
+            del record["condition"]
+            record["first_replies"] = round(row.first * self.sets.samples)
+            record["second_replies"] = round(row.second * self.sets.samples)
+            record["in_prompts"] = row.ngram in self.in_prompts
+            record["reference_shows_it_too"] = (row.ngram, row.z > 0) in self.ordinary
+            rows.append(record)
+        return rows
+
+    def note(self, row: Difference) -> str:
+        in_prompts = "; it stands in the prompts" if row.ngram in self.in_prompts else ""
+        return in_prompts + ("; the reference shows it too" if (row.ngram, row.z > 0) in self.ordinary else "")
+
+    def texts(self, counted: dict[str, list[WordCount]], leading: dict[str, list[WordCount]]) -> Iterator[str]:
+        quote, effect = self.model.quote, self.measured.effect
+        if counted:
+            yield fit_lines(word_lines(counted, quote=quote, label=_on, first="first", second="second", vote="prompt"))
+        lines = [
+            f"{len(effect.found)} of {len(effect.rows)} n-grams tested differ between the sets "
+            f"(|z| >= {effect.z_threshold:.2f} and q <= 0.05; the samples of a prompt share one vote)",
+            kept_line(effect),
+        ]
+        if min(len(self.sets.first), len(self.sets.second)) < _FEW_PROMPTS:
+            lines.append(
+                f"fewer than {_FEW_PROMPTS} prompts in a set: shuffling them shows almost nothing to be unlikely"
+            )
+        if self.control is not None:
+            its, shared = self.control.effect, sum((row.ngram, row.z > 0) in self.ordinary for row in effect.found)
+            lines.append(
+                f"the same contrast on the reference: {len(its.found)} of {len(its.rows)} differ; {shared} of the "
+                f"{len(effect.found)} above are among them"
+            )
+            if leading:
+                lines.append("the strongest of these (replies of the first and of the second set that contain them):")
+                lines += [spread_line(name, rows, quote=quote, label=_on) for name, rows in leading.items()]
+        wording = Wording(quote, "first", "second", samples=self.sets.samples, conditions=False, note=self.note)
+        yield fit_lines([line for line in lines if line] + list(difference_lines(effect, wording=wording)))
+
+
+def _on(label: str) -> str:
+    return f"on the {label}"
 
 
 def _differences(replies: Sequence[Sequence[Completion]], in_first: int, *, seed: int) -> Differences:
@@ -135,32 +245,9 @@ def _differences(replies: Sequence[Sequence[Completion]], in_first: int, *, seed
     )
 
 
-def _rows(effect: Differences, in_prompts: set[str], ordinary: set[_Finding]) -> list[dict[str, Any]]:
-    rows = []
-    for row in effect.rows[:_MOST_ROWS]:
-        record = row.to_dict(first="first", second="second")
-        del record["condition"]
-        shared = (row.ngram, row.z > 0) in ordinary
-        rows.append({**record, "in_prompts": row.ngram in in_prompts, "reference_shows_it_too": shared})
-    return rows
-
-
 def _records(first: list[str], second: list[str], replies: Sequence[Sequence[Completion]]) -> list[dict[str, Any]]:
     sets = ["first"] * len(first) + ["second"] * len(second)
     return [
         {"set": name, "prompt": prompt, "replies": [reply.text for reply in samples]}
         for name, prompt, samples in zip(sets, [*first, *second], replies, strict=True)
     ]
-
-
-def _text(model: Target, effect: Differences, ordinary: set[_Finding], *, few: bool) -> str:
-    lines = [
-        f"{len(effect.found)} of {len(effect.rows)} n-grams tested differ between the sets "
-        f"(|z| >= {effect.z_threshold:.2f} and q <= 0.05; counts are of prompts)"
-    ]
-    if few:
-        lines.append(f"fewer than {_FEW_PROMPTS} prompts in a set: shuffling them shows almost nothing to be unlikely")
-    shown = sorted({row.ngram for row in effect.found if (row.ngram, row.z > 0) in ordinary})
-    if shown:
-        lines.append(f"the reference shows these too: {', '.join(model.quote(name) for name in shown[:20])}")
-    return fit_lines([*lines, *difference_lines(effect, quote=model.quote, first="first", second="second")])

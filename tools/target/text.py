@@ -12,7 +12,10 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 
-__all__ = ["fit_lines", "quote"]
+__all__ = ["READ_ON", "fit_lines", "quote"]
+
+READ_ON = "read_result shows them"
+"""Said behind the count of everything that a text leaves out and the data of the result holds."""
 
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Letters and marks that render as nothing: fillers, braille blank, variation selectors.
@@ -49,7 +52,7 @@ def fit_lines(lines: Iterable[str], *, limit: int = 4000) -> str:
             kept.append(line)
             size += len(line) + 1
     if left_out:
-        kept.append(f"({left_out} more lines are in the data of this result)")
+        kept.append(f"({left_out} more line{'s' * (left_out != 1)}: {READ_ON})")
     return "\n".join(kept)
 
 

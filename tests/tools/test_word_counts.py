@@ -1,0 +1,64 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marple.errors import ToolError
+from marple.tools.statistics import newcombe_interval
+from marple.tools.word_counts import Cell, count_ngram, count_word, spread_line, word_lines
+
+CELLS = [
+    Cell(
+        "shop", ["A lamp.", "LAMP's", "lamplight", "no"], ["a  table\nlamp", "", "", ""], ["which lamp?", "which cup?"]
+    ),
+    Cell("other", ["x"] * 4, ["y"] * 4, ["who?"]),
+]
+
+
+def test_whole_words_are_counted_in_any_case_in_every_condition() -> None:
+    shop, other = count_word("Lamp", CELLS)
+    assert (shop.first, shop.first_n, shop.second, shop.second_n) == (2, 4, 1, 4)
+    assert (shop.prompts, shop.prompts_n) == (1, 2)
+    assert (shop.low, shop.high) == newcombe_interval(2, 1, first_n=4, second_n=4)
+    assert (other.condition, other.first, other.second, other.prompts) == ("other", 0, 0, 0)
+
+
+def test_phrases_symbols_and_unspaced_scripts_are_counted() -> None:
+    assert count_word(" table lamp ", CELLS)[0].second == 1
+    cell = Cell("c", ["猫が好き", "(yes!)", "a.b", "axb"], ["z"], ["p"])
+    assert [count_word(word, [cell])[0].first for word in ("猫", "yes", "!", "a.b")] == [1, 1, 1, 1]
+
+
+@given(st.text(min_size=1, max_size=12))
+def test_a_word_is_found_in_itself(word: str) -> None:
+    cell = Cell("c", [f"so {word} then"], ["-"], ["p"])
+    if word.strip():
+        assert count_word(word, [cell])[0].first == 1
+    else:
+        with pytest.raises(ToolError, match="only white space"):
+            count_word(word, [cell])
+
+
+def test_samples_of_a_prompt_share_one_vote_in_the_interval_alone() -> None:
+    (alone,), (shared,) = (
+        count_word("yes", [Cell("c", ["yes"] * 12 + ["no"] * 4, ["no"] * 16, ["p"], votes)]) for votes in (1, 4)
+    )
+    assert (alone.first, alone.first_n) == (shared.first, shared.first_n) == (12, 16)
+    assert shared.low < alone.low < alone.high < shared.high
+    assert (shared.low, shared.high) == newcombe_interval(3, 0, first_n=4, second_n=4)
+
+
+def test_silence_is_said() -> None:
+    counts = {word: count_word(word, CELLS) for word in ("lamp", "zebra")}
+    lines = list(word_lines(counts, quote=repr, label=str.upper, first="target", second="reference"))
+    measured = "target 2 of 4 (50%), reference 1 of 4 (25%), +25 [-32, +66]"
+    assert lines[1] == f"  'lamp', SHOP: {measured}; it stands in 1 of the 2 prompts"
+    assert lines[2].startswith("  'lamp', OTHER: target 0 of 4 (0%), reference 0 of 4 (0%), +0 [")
+    assert lines[3].startswith("  'zebra', in no condition: target 0 of 4")
+    assert len(lines) == 4
+
+
+def test_one_ngram_over_many_conditions_is_cut_with_a_count() -> None:
+    cells = [Cell(f"c{n}", ["lamp's"], ["lamp"], ["p"]) for n in range(15)]
+    line = spread_line("lamp", count_ngram("lamp", cells), quote=repr, label=str)
+    assert line.startswith("  'lamp': c0 0 of 1 and 1 of 1; c1 ")
+    assert line.endswith("c11 0 of 1 and 1 of 1; 3 more conditions: read_result shows them")

@@ -1,0 +1,138 @@
+"""Differences as text: every row with its condition, and every row that is left out counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marple.tools.differences import Difference, Differences
+from marple.tools.ngrams import is_filler
+from marple.tools.target.text import READ_ON
+
+__all__ = ["KEPT_ROWS", "Wording", "difference_lines", "fold_equal", "kept_line", "leading_ngrams", "null_line"]
+
+KEPT_ROWS = 2000
+"""Rows that go into a result's data, those with the largest ``|z|`` first."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How rows are put into words."""
+
+    quote: Callable[[str], str]
+    """Makes text from a model safe to show."""
+    first: str
+    second: str
+    samples: int = 1
+    """Replies behind one count: the samples of a prompt where prompts are the unit."""
+    conditions: bool = True
+    """Whether the condition of a row means something to the reader."""
+    note: Callable[[Difference], str] = lambda row: ""
+    """What else to say of a row."""
+
+
+def fold_equal(rows: Sequence[Difference]) -> list[Difference]:
+    """Leave out n-grams that only repeat a longer one: part of it, with the same counts in the same condition."""
+    longest: dict[tuple[Any, ...], list[Difference]] = {}
+    for row in sorted(rows, key=lambda row: -len(row.ngram)):
+        same = longest.setdefault((row.condition, row.first, row.second), [])
+        if not any(f" {row.ngram} " in f" {other.ngram} " for other in same):
+            same.append(row)
+    kept = {id(row) for group in longest.values() for row in group}
+    return [row for row in rows if id(row) in kept]
+
+
+def leading_ngrams(differences: Differences, *, most: int = 3) -> list[str]:
+    """The n-grams found with the largest ``|z|``, fillers and folded ones left out."""
+    rows = [row for row in fold_equal(differences.found) if not is_filler(row.ngram)]
+    return list(dict.fromkeys(row.ngram for row in rows))[:most]
+
+
+def kept_line(differences: Differences) -> str:
+    """How many rows the data lacks, or '' where it has all."""
+    left = len(differences.rows) - KEPT_ROWS
+    return f"the data holds the {KEPT_ROWS} rows with the largest |z|, {left} are left out" if left > 0 else ""
+
+
+def difference_lines(differences: Differences, *, wording: Wording, most: int = 12) -> Iterator[str]:
+    """What was found, condition by condition; where nothing was, the largest differences, marked so.
+
+    The counts add up: the rows found in a condition are those shown, those folded into a longer n-gram, those of
+    function words or punctuation alone, and those that ``most`` cuts off.
+    """
+    found = differences.found
+    if not found:
+        yield from _nothing_found(differences, wording)
+        return
+    for condition in dict.fromkeys(row.condition for row in found):
+        rows = [row for row in found if row.condition == condition]
+        unfolded = fold_equal(rows)
+        telling = [row for row in unfolded if not is_filler(row.ngram)]
+        fillers = [row for row in unfolded if is_filler(row.ngram)]
+        parts = [f"{len(rows)} found, {min(most, len(telling))} shown"]
+        if len(unfolded) < len(rows):
+            parts.append(f"{len(rows) - len(unfolded)} folded into a longer one with the same counts")
+        if fillers:
+            largest = max(abs(row.z) for row in fillers)
+            parts.append(
+                f"{len(fillers)} of function words or punctuation alone left out (|z| up to {largest:.2f}: {READ_ON})"
+            )
+        place = f"condition {wording.quote(condition)}: " if wording.conditions else ""
+        yield place + ", ".join(parts)
+        yield from (f"  {_words(row, wording)}" for row in telling[:most])
+        if len(telling) > most:
+            yield f"  {len(telling) - most} more: {READ_ON}"
+
+
+def _nothing_found(differences: Differences, wording: Wording) -> Iterator[str]:
+    rows = [row for row in fold_equal(differences.rows[:40]) if not is_filler(row.ngram)][:5]
+    if not rows:
+        yield "nothing found"
+        return
+    left = len(differences.rows) - len(rows)
+    yield f"nothing found; the largest differences, all within what chance produces ({left} more: {READ_ON}):"
+    for row in rows:
+        place = f"condition {wording.quote(row.condition)}: " if wording.conditions else ""
+        yield f"  {place}{_words(row, wording)}{_verdict(row, differences)}"
+
+
+def _verdict(row: Difference, differences: Differences) -> str:
+    if row.q <= 0.05:
+        return f"; not found: q passes, but |z| is below the {differences.z_threshold:.2f} that shuffling reaches"
+    if row.above_null:
+        return "; not found: |z| exceeds what shuffling reaches, but q is above 0.05"
+    return ""
+
+
+def null_line(effect: Differences, null: Differences, *, quote: Callable[[str], str]) -> str:
+    """What differences of the reference against itself mean for the rows found, or '' where there are none."""
+    if not null.found:
+        return ""
+    largest = max(abs(row.z) for row in null.found)
+    weak = sum(abs(row.z) <= largest for row in effect.found)
+    names = ", ".join(quote(name) for name in dict.fromkeys(row.ngram for row in null.found[:3]))
+    return (
+        f"the reference against itself differs too (in {names}), by chance alone: of the {len(effect.found)} rows "
+        f"found between target and reference, the {weak} with |z| up to {largest:.2f} are no stronger; repeat them on "
+        "fresh prompts before you rely on them"
+    )
+
+
+def _words(row: Difference, wording: Wording) -> str:
+    counts = ", ".join(
+        f"{name} {count}"
+        for name, count in (
+            (wording.first, _counted(row.first, row.first_n, wording.samples)),
+            (wording.second, _counted(row.second, row.second_n, wording.samples)),
+        )
+    )
+    return (
+        f"{wording.quote(row.ngram)}: {counts}, log-odds {row.log_odds:+.2f} [{row.ci_low:+.2f}, {row.ci_high:+.2f}], "
+        f"z {row.z:+.2f}, q {row.q:.2g}{wording.note(row)}"
+    )
+
+
+def _counted(count: float, total: float, samples: int) -> str:
+    replies = f"{count * samples:.0f} of {total * samples:.0f}"
+    return replies if samples == 1 else f"in {replies} replies over {total:.0f} prompts"
