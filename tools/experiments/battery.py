@@ -151,8 +151,7 @@ def _mark(
 
 def _lines(target: Target, rows: Sequence[dict[str, Any]], controls: dict[str, Any], *, greedy: bool) -> Iterator[str]:
     outliers = sorted((row for row in rows if _outlier(row)), key=lambda row: -row["divergence"]["nats_per_token"])
-    each = len(rows[0]["replies"])
-    yield f"{len(rows)} prompts, {each} {'reply' if each == 1 else 'replies'} each"
+    yield f"{len(rows)} prompts, {len(rows[0]['replies'])} replies each"
     if "outliers" in controls:
         yield f"outliers: {controls['outliers']}"
     elif controls:

@@ -183,9 +183,9 @@ def _texts(
     if counted:
         yield fit_lines(word_lines(counted, quote=quote, label=quote, first="target", second="reference"))
     lines = [
-        f"{len(effect.found)} of {len(effect.rows)} rows (an n-gram in a condition) differ between target and "
-        f"reference (|z| >= {effect.z_threshold:.2f} and q <= 0.05); reference against itself: {len(null.found)} of "
-        f"{len(null.rows)}, largest |z| {null.summary()['largest_z']:.2f}",
+        f"{len(effect.found)} of {len(effect.rows)} n-grams tested differ between target and reference "
+        f"(|z| >= {effect.z_threshold:.2f} and q <= 0.05); reference against itself: {len(null.found)} of "
+        f"{len(null.rows)}, largest |z| {null.summary()['largest_z']:.2f} (an n-gram counts once per condition)",
         note,
         kept_line(effect),
         null_line(effect, null, quote=quote),
