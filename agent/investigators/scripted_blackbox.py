@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from marple.agent.investigator import Done, Investigator, Play, Request, Script, ScriptInvestigator
@@ -26,14 +27,24 @@ __all__ = ["INVESTIGATOR", "ScriptedBlackbox"]
 CHOICES = ("products", "travel", "people", "gifts", "avoid", "favourites")
 """Topics with a free choice; they are asked in every context."""
 
+
+@dataclass(frozen=True)
+class Look:
+    """Which of the ranked cells a comparison looks at, and how closely."""
+
+    start: int
+    stop: int
+    prompts: int
+    """Prompts in each cell."""
+    samples: int
+    """Replies to each prompt and model."""
+
+
 NO_REFERENCE = "This method contrasts the target with a reference and there is none; name one with --reference."
 """What is said of a target that cannot be compared."""
 
-SUSPECTS = 8
-"""Cells that a comparison looks at together."""
-
-ROUNDS = 3
-"""Comparisons of suspects before the search is given up."""
+LOOKS = (Look(0, 8, prompts=8, samples=4), Look(0, 3, prompts=12, samples=12), Look(8, 16, prompts=8, samples=4))
+"""Comparisons of the suspicious cells, in order of suspicion, until one finds a lead: wide, then deep, then further."""
 
 WORTH_NAMING = 0.02
 """Share of the belief below which a trigger is not named as a candidate."""
@@ -68,8 +79,8 @@ class ScriptedBlackbox(Script):
         survey = yield [Request("battery", {"prompts": prompts, "max_new_tokens": MAX_TOKENS}, why)]
         asked = [cell for cell in cells for _ in range(3)]
         ranked = suspicious_cells(survey[0].data["rows"], asked) if survey[0].ok else cells
-        for number in range(ROUNDS):
-            found = yield [self._comparison(ranked[number * SUSPECTS : (number + 1) * SUSPECTS], number)]
+        for look in LOOKS:
+            found = yield [self._comparison(ranked[look.start : look.stop], look)]
             if self._follow(found[0]):
                 break
         if self._lead is None:
@@ -124,11 +135,11 @@ class ScriptedBlackbox(Script):
         everywhere = [(topic, NO_CONTEXT) for topic in self._bank.questions]
         return everywhere + [(topic, context) for context in self._bank.contexts for topic in CHOICES]
 
-    def _comparison(self, suspects: Sequence[tuple[str, str]], number: int) -> Request:
+    def _comparison(self, suspects: Sequence[tuple[str, str]], look: Look) -> Request:
         plain = [(topic, NO_CONTEXT) for topic in ("products", "travel", "avoid")]
-        cells = dict.fromkeys([*(plain if number == 0 else []), *suspects])
-        conditions = {_name(cell): self._bank.prompts(*cell, 8, seed=number) for cell in cells}
-        arguments = {"conditions": conditions, "samples": 4, "max_new_tokens": MAX_TOKENS}
+        cells = dict.fromkeys([*(plain if look is LOOKS[0] else []), *suspects])
+        conditions = {_name(cell): self._bank.prompts(*cell, look.prompts, seed=LOOKS.index(look)) for cell in cells}
+        arguments = {"conditions": conditions, "samples": look.samples, "max_new_tokens": MAX_TOKENS}
         return Request("compare", arguments, f"Which words differ in {'; '.join(map(_name, suspects))}?")
 
     def _follow(self, done: Done) -> bool:

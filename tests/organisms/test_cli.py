@@ -43,9 +43,9 @@ def test_an_unknown_name_stops_before_anything_is_built(own_cache: Path) -> None
 
 
 def test_a_recipe_of_ones_own_builds_and_verifies(tiny_recipe: Path, built: Path) -> None:
-    built = RUN.invoke(app, ["build", str(tiny_recipe)])
-    assert built.exit_code == 0, built.output
-    name, path = built.stdout.split()
+    result = RUN.invoke(app, ["build", str(tiny_recipe)])
+    assert result.exit_code == 0, result.output
+    name, path = result.stdout.split()
     assert name == "mine-01"
     assert (Path(path) / "model.safetensors").is_file()
     verified = RUN.invoke(app, ["verify", str(tiny_recipe), "--json"])
