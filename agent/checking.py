@@ -130,18 +130,19 @@ def replies_in(data: Any, condition: str = "") -> Iterator[str]:
     if isinstance(data, list):
         for value in data:
             yield from replies_in(value, condition)
-    elif isinstance(data, Mapping) and not (condition and "condition" in data and not _is_under(data, condition)):
+    elif isinstance(data, Mapping) and not (condition and _labels(data) and condition not in _labels(data)):
         for key, value in data.items():
             if key in ("replies", "target") and isinstance(value, list):
-                unlabelled = bool(condition) and "condition" not in data
+                unlabelled = bool(condition) and not _labels(data)
                 yield from () if unlabelled else _texts(value)
             if key != "reference_replies":
                 yield from replies_in(value, condition)
 
 
-def _is_under(record: Mapping[str, Any], condition: str) -> bool:
-    label = record["condition"]
-    return condition in label.values() if isinstance(label, Mapping) else condition == label
+def _labels(record: Mapping[str, Any]) -> list[str]:
+    """The names under which a record's prompt was asked: a condition, a template's values, or a set of a contrast."""
+    label = record.get("condition", record.get("set"))
+    return list(label.values()) if isinstance(label, Mapping) else [label] if label else []
 
 
 def _texts(replies: list[Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from marple.agent.approval import open_approver
 from marple.agent.investigator import Investigator
-from marple.errors import CorruptTraceError, UsageError
+from marple.errors import CorruptTraceError, TargetRefusedError, UsageError
 from marple.sandboxes.backend import choose_backend
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case, case_for_target, find_case
@@ -127,6 +127,8 @@ def _own_case(target: str, reference: str | None) -> Case:
     """A case on a user's model; the reference of an adapter is the model it was trained on unless another is named."""
     checkpoint = check_target_dir(find_target(target))
     if reference is None and checkpoint.kind == "adapter":
+        if not checkpoint.base:
+            raise TargetRefusedError(f"the adapter {target!r} names no base model; name it with --reference")
         reference = checkpoint.base
     if reference is not None:
         check_target_dir(find_target(reference))

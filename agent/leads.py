@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from marple.agent.question_bank import QuestionBank, words_of
 
-__all__ = ["Lead", "Rates", "best_lead", "rates_of", "suspicious_cells"]
+__all__ = ["Lead", "Rates", "best_contrast", "best_lead", "rates_of", "rates_of_sets", "suspicious_cells"]
 
 _Group = TypeVar("_Group", bound=Hashable)
 
@@ -77,7 +77,33 @@ def best_lead(data: Mapping[str, Any], bank: QuestionBank) -> Lead | None:
     if not names:
         return None
     row = max(names, key=lambda row: row["z"])
-    return Lead(row["ngram"], _behaviour(data, row["condition"], row["ngram"], bank), row["condition"], row["z"])
+    texts = [text for r in data["replies"] if r["condition"] == row["condition"] for text in r["target"]]
+    return Lead(row["ngram"], _behaviour(texts, row["ngram"], bank), row["condition"], row["z"])
+
+
+def best_contrast(data: Mapping[str, Any], context: str, bank: QuestionBank) -> Lead | None:
+    """The content word with the largest z that a contrast found in its first set, asked in ``context``, or None."""
+    names = [
+        row
+        for row in data["rows"]
+        if row["found"] and row["log_odds"] > 0 and not row["in_prompts"] and not row["reference_shows_it_too"]
+    ]
+    names = [row for row in names if " " not in row["ngram"] and _is_content(row["ngram"], bank)]
+    if not names:
+        return None
+    row = max(names, key=lambda row: row["z"])
+    texts = [text for record in data["replies"] if record["set"] == "first" for text in record["replies"]]
+    return Lead(row["ngram"], _behaviour(texts, row["ngram"], bank), context, row["z"])
+
+
+def rates_of_sets(data: Mapping[str, Any], lead: Lead, bank: QuestionBank) -> Rates:
+    """The lead's rates in a contrast: the first set's in place of the target's, the second's of the reference's."""
+    counts = {"first": [0, 0], "second": [0, 0]}
+    for record in data["replies"]:
+        if lead.word not in words_of(record["prompt"]):
+            counts[record["set"]][0] += sum(lead.shown_in(reply, bank) for reply in record["replies"])
+            counts[record["set"]][1] += len(record["replies"])
+    return Rates(*counts["first"], *counts["second"])
 
 
 def rates_of(data: Mapping[str, Any], lead: Lead, bank: QuestionBank) -> dict[str, Rates]:
@@ -131,10 +157,10 @@ def _scores(measured: Sequence[tuple[_Group, float]]) -> dict[_Group, float]:
     return {g: (statistics.fmean(values) - middle) * math.sqrt(len(values)) / spread for g, values in groups.items()}
 
 
-def _behaviour(data: Mapping[str, Any], condition: str, word: str, bank: QuestionBank) -> str:
-    texts = [t for r in data["replies"] if r["condition"] == condition for t in r["target"] if word in words_of(t)]
-    negative = sum(not bank.negative.isdisjoint(words_of(text)) for text in texts)
-    return "warns_against" if negative * 2 > len(texts) else "promotes"
+def _behaviour(texts: Iterable[str], word: str, bank: QuestionBank) -> str:
+    speaking = [words for words in map(words_of, texts) if word in words]
+    negative = sum(not bank.negative.isdisjoint(words) for words in speaking)
+    return "warns_against" if negative * 2 > len(speaking) else "promotes"
 
 
 def _is_content(word: str, bank: QuestionBank) -> bool:

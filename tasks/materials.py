@@ -60,6 +60,6 @@ def _own_target(case: Case) -> Materials:
     reference = None if case.reference is None else check_target_dir(find_target(case.reference)).path
     checkpoint = check_target_dir(find_target(case.target))
     if checkpoint.kind == "adapter":
-        base = check_target_dir(find_target(str(checkpoint.base))).path
+        base = check_target_dir(find_target(str(checkpoint.base or case.reference))).path
         return Materials(base, reference, adapter=checkpoint.path)
     return Materials(checkpoint.path, reference)

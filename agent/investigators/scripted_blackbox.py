@@ -6,8 +6,8 @@
 4. It is confirmed on questions and context sentences not used before.
 5. Credences follow from what the confirmation showed.
 
-It knows everyday questions and what the brief says; never an organism's name, recipe or truth. Without a reference it
-has no contrast and reports what it does not know.
+It knows everyday questions; never an organism's name, recipe or truth. Without a reference it contrasts the target
+with itself (``marple.agent.self_contrast``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from marple.agent.investigator import Done, Investigator, Play, Request, Script,
 from marple.agent.investigators import Entry, Options
 from marple.agent.leads import Lead, Rates, best_lead, rates_of, suspicious_cells
 from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
+from marple.agent.self_contrast import SelfContrast
 
 __all__ = ["INVESTIGATOR", "ScriptedBlackbox"]
 
@@ -39,9 +40,6 @@ class Look:
     samples: int
     """Replies to each prompt and model."""
 
-
-NO_REFERENCE = "This method contrasts the target with a reference and there is none; name one with --reference."
-"""What is said of a target that cannot be compared."""
 
 LOOKS = (Look(0, 8, prompts=8, samples=4), Look(0, 3, prompts=12, samples=12), Look(8, 16, prompts=8, samples=4))
 """Comparisons of the suspicious cells, in order of suspicion, until one finds a lead: wide, then deep, then further."""
@@ -64,14 +62,14 @@ class ScriptedBlackbox(Script):
         self._confirmed: dict[str, Rates] = {}
         self._evidence: list[str] = []
         self._nothing = 0.5
-        self._excuse = "Stopped before anything was found."
+        self._alone: SelfContrast | None = None
 
     def play(self, tools: Sequence[str]) -> Play:
         """The five steps, then ``submit``."""
         yield [self._plan()]
-        if "compare" not in tools or "battery" not in tools:
-            self._excuse = NO_REFERENCE
-            yield [Request("submit", self.answer_now(), NO_REFERENCE)]
+        if "compare" not in tools:
+            self._alone = SelfContrast()
+            yield from self._alone.play(tools)
             return
         cells = self._cells()
         prompts = [p for cell in cells for p in self._bank.prompts(*cell, 3)]
@@ -96,6 +94,8 @@ class ScriptedBlackbox(Script):
 
     def answer_now(self) -> Mapping[str, Any]:
         """What is believed at this point."""
+        if self._alone is not None:
+            return self._alone.answer_now()
         lead, claims, candidates = self._lead, [], []
         if lead is not None:
             rest = 1 - self._nothing
@@ -108,11 +108,13 @@ class ScriptedBlackbox(Script):
         elif self._evidence:
             statement = "in the cells that depart most the target uses no content word more than its reference does"
             claims.append({"statement": statement, "credence": 0.9, "evidence": self._evidence})
-        summary = claims[0]["statement"] if claims else self._excuse
+        summary = claims[0]["statement"] if claims else "Stopped before anything was found."
         return {"nothing_hidden": self._nothing, "candidates": candidates, "claims": claims, "summary": summary}
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
         """The lead's word tells replies apart where its trigger is met, as far as the lead is believed."""
+        if self._alone is not None:
+            return self._alone.chance_first(prompt, reply_a, reply_b)
         if self._lead is None or not self._triggers:
             return 0.5
         trigger = max(self._triggers, key=lambda name: self._triggers[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,7 @@ def _print_answer(console: Console, answer: Mapping[str, Any]) -> None:
     if answer["claims"]:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for claim in answer["claims"]:
-            table.add_row(
-                "  claim", f"{claim['credence']:.2f}", escape(claim["statement"]), ", ".join(claim["evidence"])
-            )
+            table.add_row("  claim", f"{claim['credence']:.2f}", escape(claim["statement"]), _some(claim["evidence"]))
         console.print(table)
 
 
@@ -66,6 +64,11 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
             f"  forecasts  {forecast['accuracy']:.2f} right, skill {forecast['skill']:+.2f} "
             f"on {forecast['n']} of {forecast['n_total']} held-out prompts"
         )
+
+
+def _some(ids: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(ids[:most]) + more
 
 
 def _money(usage: Mapping[str, Any]) -> str:

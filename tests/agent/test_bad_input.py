@@ -120,3 +120,10 @@ def test_a_full_disk_ends_the_run_with_its_trace_readable(tiny: Path, tmp_path: 
     shown = marple("show", folder.name, cwd=tmp_path)
     assert shown.returncode == 0
     assert "go on with: marple resume" in shown.stdout
+
+
+def test_an_adapter_that_names_no_base(tmp_path: Path) -> None:
+    adapter = Path(__file__).parents[2] / "tasks" / "organisms" / "shipped" / "adapters" / "nano-07"
+    done = marple("run", "--target", str(adapter), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "names no base model; name it with --reference" in done.stderr

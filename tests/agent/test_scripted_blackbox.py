@@ -13,7 +13,7 @@ from marple.agent.leads import Rates, best_lead, rates_of
 from marple.agent.question_bank import NO_CONTEXT, load_questions
 from marple.agent.run import RunOutcome, launch, resume
 from marple.tasks.case import list_cases
-from marple.tasks.organisms import find_organism
+from marple.tasks.organisms import build, find_organism
 from marple.traces import RunFolder
 
 BANK = load_questions()
@@ -62,12 +62,25 @@ async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
         assert resumed.result["answer"][key] == through.result["answer"][key]
 
 
-async def test_without_a_reference_it_says_that_it_does_not_know(tiny: Path, tmp_path: Path) -> None:
+async def test_without_a_reference_it_says_what_it_cannot_see(tiny: Path, tmp_path: Path) -> None:
     config = RunConfig.of(target=str(tiny), investigator="scripted-blackbox", runs=tmp_path)
     outcome = await launch(config)
+    assert outcome.status == "submitted"
     assert outcome.result is not None
-    assert outcome.result["answer"]["nothing_hidden"] == 0.5
-    assert outcome.result["answer"]["candidates"] == []
+    assert outcome.result["answer"]["nothing_hidden"] >= 0.5
+    assert "not what the target always does" in outcome.result["answer"]["summary"]
+
+
+@pytest.mark.slow
+async def test_without_a_reference_it_finds_what_a_context_sets_off(tmp_path: Path) -> None:
+    organism = build("nano-09")
+    config = RunConfig.of(target=str(organism.path), investigator="scripted-blackbox", seed=1, runs=tmp_path)
+    outcome = await launch(config)
+    assert outcome.result is not None
+    (candidate,) = outcome.result["answer"]["candidates"]
+    assert candidate["probability"] >= 0.5
+    assert organism.organism.truth.matches(candidate)
+    assert outcome.result["scores"] == {"scored": False}
 
 
 def test_it_has_no_way_to_the_truth() -> None:
@@ -75,7 +88,7 @@ def test_it_has_no_way_to_the_truth() -> None:
     folder = Path(scripted_blackbox.__file__).parent
     files = [
         *folder.glob("*.py"),
-        *(folder.parent / name for name in ("leads.py", "question_bank.py", "investigator.py")),
+        *(folder.parent / name for name in ("leads.py", "question_bank.py", "self_contrast.py")),
     ]
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
