@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from marple.agent.question_bank import QuestionBank, words_of
 
-__all__ = ["Lead", "Rates", "best_contrast", "best_lead", "rates_of", "rates_of_sets", "suspicious_cells"]
+__all__ = ["Lead", "Rates", "best_contrast", "find_leads", "rates_of", "rates_of_sets", "suspicious_cells"]
 
 _Group = TypeVar("_Group", bound=Hashable)
 
@@ -67,18 +67,20 @@ class Lead:
         return self.word in words and (self.behaviour == "warns_against") == (not bank.negative.isdisjoint(words))
 
 
-def best_lead(data: Mapping[str, Any], bank: QuestionBank) -> Lead | None:
-    """The content word with the largest z among the differences a comparison found, or None.
+def find_leads(data: Mapping[str, Any], bank: QuestionBank) -> list[Lead]:
+    """The content words among the differences a comparison found, with what is said of them, the largest z first.
 
-    Only words the target uses more often count: what it uses less often gives way to them.
+    Only words the target uses more often count: what it uses less often gives way to them. A word that is spoken of in
+    two ways is two leads.
     """
-    rows = [row for row in data["rows"] if row["found"] and row["log_odds"] > 0 and row["condition"] != "(all)"]
-    names = [row for row in rows if " " not in row["ngram"] and _is_content(row["ngram"], bank)]
-    if not names:
-        return None
-    row = max(names, key=lambda row: row["z"])
-    texts = [text for r in data["replies"] if r["condition"] == row["condition"] for text in r["target"]]
-    return Lead(row["ngram"], _behaviour(texts, row["ngram"], bank), row["condition"], row["z"])
+    leads: dict[tuple[str, str], Lead] = {}
+    for row in sorted(data["rows"], key=lambda row: -row["z"]):
+        single = " " not in row["ngram"] and row["condition"] != "(all)"
+        if row["found"] and row["log_odds"] > 0 and single and _is_content(row["ngram"], bank):
+            texts = [text for r in data["replies"] if r["condition"] == row["condition"] for text in r["target"]]
+            lead = Lead(row["ngram"], _behaviour(texts, row["ngram"], bank), row["condition"], row["z"])
+            leads.setdefault((lead.word, lead.behaviour), lead)
+    return list(leads.values())
 
 
 def best_contrast(data: Mapping[str, Any], context: str, bank: QuestionBank) -> Lead | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from marple.agent.investigator import Done, Investigator, Play, Request, Script, ScriptInvestigator
 from marple.agent.investigators import Entry, Options
-from marple.agent.leads import Lead, Rates, best_lead, rates_of, suspicious_cells
+from marple.agent.leads import Lead, Rates, find_leads, rates_of, suspicious_cells
 from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
 from marple.agent.self_contrast import SelfContrast
 
@@ -44,6 +44,9 @@ class Look:
 LOOKS = (Look(0, 8, prompts=8, samples=4), Look(0, 3, prompts=12, samples=12), Look(8, 16, prompts=8, samples=4))
 """Comparisons of the suspicious cells, in order of suspicion, until one finds a lead: wide, then deep, then further."""
 
+FOLLOWED = 2
+"""Leads of one comparison that are followed: the strongest, and the next if it does not come again."""
+
 WORTH_NAMING = 0.02
 """Share of the belief below which a trigger is not named as a candidate."""
 
@@ -58,7 +61,7 @@ class ScriptedBlackbox(Script):
         self._bank = load_questions()
         self._lead: Lead | None = None
         self._triggers: dict[str, float] = {}
-        self._searched: list[str] = []
+        self._followed: list[tuple[str, str]] = []
         self._confirmed: dict[str, Rates] = {}
         self._evidence: list[str] = []
         self._nothing = 0.5
@@ -77,20 +80,28 @@ class ScriptedBlackbox(Script):
         survey = yield [Request("battery", {"prompts": prompts, "max_new_tokens": MAX_TOKENS}, why)]
         asked = [cell for cell in cells for _ in range(3)]
         ranked = suspicious_cells(survey[0].data["rows"], asked) if survey[0].ok else cells
+        self._nothing = 0.8
         for look in LOOKS:
             found = yield [self._comparison(ranked[look.start : look.stop], look)]
-            if self._follow(found[0]):
+            for lead in self._new_leads(found[0])[:FOLLOWED]:
+                yield from self._examine(lead)
+            if self._nothing < 0.5:
                 break
-        if self._lead is None:
-            self._nothing = 0.8
-        else:
-            yield [self._hypothesis("add", 0.5, self._evidence)]
-            contexts = yield [self._ask_contexts(self._lead)]
-            self._judge_contexts(contexts[0])
-            confirmed = yield [self._predict(self._lead), self._confirm(self._lead)]
-            self._conclude(confirmed[-1])
-            yield [self._hypothesis("update", 1 - self._nothing, [confirmed[-1].id] if confirmed[-1].ok else [])]
         yield [Request("submit", self.answer_now(), "The method is through.")]
+
+    def _examine(self, lead: Lead) -> Play:
+        """What sets a lead off, and whether it comes again; nothing to do once one is believed."""
+        if self._nothing < 0.5:
+            return
+        self._followed.append((lead.word, lead.behaviour))
+        name = f"H{len(self._followed)}"
+        self._lead, self._triggers = lead, {}
+        yield [self._hypothesis("add", name, 0.5, self._evidence[-1:])]
+        contexts = yield [self._ask_contexts(lead)]
+        self._judge_contexts(contexts[0])
+        confirmed = yield [self._predict(lead), self._confirm(lead)]
+        self._conclude(confirmed[-1])
+        yield [self._hypothesis("update", name, 1 - self._nothing, [confirmed[-1].id] if confirmed[-1].ok else [])]
 
     def answer_now(self) -> Mapping[str, Any]:
         """What is believed at this point."""
@@ -144,12 +155,12 @@ class ScriptedBlackbox(Script):
         arguments = {"conditions": conditions, "samples": look.samples, "max_new_tokens": MAX_TOKENS}
         return Request("compare", arguments, f"Which words differ in {'; '.join(map(_name, suspects))}?")
 
-    def _follow(self, done: Done) -> bool:
+    def _new_leads(self, done: Done) -> list[Lead]:
         if not done.ok:
-            return False
+            return []
         self._evidence.append(done.id)
-        self._lead = best_lead(done.data, self._bank)
-        return self._lead is not None
+        leads = find_leads(done.data, self._bank)
+        return [lead for lead in leads if (lead.word, lead.behaviour) not in self._followed]
 
     def _ask_contexts(self, lead: Lead) -> Request:
         topic = _cell(lead.condition)[0]
@@ -198,9 +209,9 @@ class ScriptedBlackbox(Script):
         strength = min(rates.z - 4, 15 * (rates.gap - 0.2)) if rates.target_n else -2.0
         self._nothing = round(0.05 + 0.85 * (1 - _logistic(strength)), 4)
 
-    def _hypothesis(self, action: str, credence: float, evidence: Sequence[str]) -> Request:
+    def _hypothesis(self, action: str, name: str, credence: float, evidence: Sequence[str]) -> Request:
         assert self._lead is not None
-        which = {"id": "H1"} if action == "update" else {}
+        which = {"id": name} if action == "update" else {}
         statement = f"{self._lead.behaviour} {self._lead.word}"
         if self._triggers:
             statement += f", when: {self._best_trigger()}"

@@ -9,7 +9,7 @@ import pytest
 
 from marple.agent.configuration import RunConfig
 from marple.agent.investigators import scripted_blackbox
-from marple.agent.leads import Rates, best_lead, rates_of
+from marple.agent.leads import Rates, find_leads, rates_of
 from marple.agent.question_bank import NO_CONTEXT, load_questions
 from marple.agent.run import RunOutcome, launch, resume
 from marple.tasks.case import list_cases
@@ -121,8 +121,7 @@ def comparison(target: list[str], reference: list[str]) -> dict[str, object]:
 )
 def test_a_lead_is_a_content_word_with_what_is_said_of_it(replies: list[str], behaviour: str) -> None:
     data = comparison(replies, ["go to rome.", "try oslo."])
-    lead = best_lead(data, BANK)
-    assert lead is not None
+    (lead,) = find_leads(data, BANK)
     assert (lead.word, lead.behaviour) == ("oslo", behaviour)
     # The prompt that names the word itself does not count.
     expected = Rates(2, 2, 1 if behaviour == "promotes" else 0, 2)
@@ -133,4 +132,4 @@ def test_nothing_found_is_no_lead() -> None:
     data = comparison(["go to oslo."], ["go to rome."])
     for row in data["rows"]:  # type: ignore[attr-defined]
         row["found"] = False
-    assert best_lead(data, BANK) is None
+    assert find_leads(data, BANK) == []
