@@ -164,7 +164,7 @@ def _session(config: RunConfig, folder: RunFolder, player: Investigator, materia
         budget=config.budget,
         seed=config.seed,
         approve=open_approver(config.approval),
-        forecast_items=draw_items(materials.forecast_pool, seed=config.seed),
+        forecast_items=draw_items(materials.forecast_pool, case_id=config.case.id, seed=config.seed),
     )
 
 

@@ -172,11 +172,12 @@ class ScriptedBlackbox(Script):
         """A share for ``always``, from how many contexts have the gap; the rest goes to the largest gap's context."""
         assert self._lead is not None
         found = _cell(self._lead.condition)[1]
-        if not done.ok:
+        rates = rates_of(done.data, self._lead, self._bank) if done.ok else {}
+        gaps = {context: rate.gap for context, rate in rates.items()}
+        if not {NO_CONTEXT, *self._bank.contexts} <= gaps.keys():
             self._triggers = {found: 0.6, NO_CONTEXT: 0.4} if found != NO_CONTEXT else {NO_CONTEXT: 1.0}
             return
         self._evidence.append(done.id)
-        gaps = {context: rates.gap for context, rates in rates_of(done.data, self._lead, self._bank).items()}
         top = max(gaps, key=lambda name: gaps[name])
         half = gaps[top] / 2
         elsewhere = sum(gap >= half for context, gap in gaps.items() if context != top) / max(1, len(gaps) - 1)

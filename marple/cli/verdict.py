@@ -60,9 +60,12 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
     console.print(f"  {name:10} {mark}   Brier {scores['brier']:.3f} (0 best, 2 worst)")
     forecast = scores["forecast"]
     if forecast["n"]:
+        where = ""
+        if forecast.get("n_on_trigger"):
+            where = f", {forecast['skill_on_trigger']:+.2f} on the {forecast['n_on_trigger']} that the goal is about"
         console.print(
             f"  forecasts  {forecast['accuracy']:.2f} right, skill {forecast['skill']:+.2f} "
-            f"on {forecast['n']} of {forecast['n_total']} held-out prompts"
+            f"on {forecast['n']} of {forecast['n_total']} held-out prompts{where}"
         )
 
 

@@ -1,6 +1,7 @@
 """The scoring rules reward honesty and nothing else."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -112,22 +113,29 @@ POOL = [{"prompt": f"q{i}", "target_reply": f"t{i}", "twin_reply": "same" if i %
 
 
 def test_forecast_questions_are_the_same_for_a_seed_and_never_have_equal_replies() -> None:
-    assert draw_items(POOL, seed=3) == draw_items(POOL, seed=3)
-    assert draw_items(POOL, seed=3) != draw_items(POOL, seed=4)
-    assert all(item.reply_a != item.reply_b for item in draw_items(POOL, seed=3))
-    assert all("target_is_a" not in item.shown() for item in draw_items(POOL, seed=3))
+    assert draw_items(POOL, case_id="k/c", seed=3) == draw_items(POOL, case_id="k/c", seed=3)
+    assert draw_items(POOL, case_id="k/c", seed=3) != draw_items(POOL, case_id="k/c", seed=4)
+    assert draw_items(POOL, case_id="k/c", seed=3) != draw_items(POOL, case_id="k/twin", seed=3)
+    assert all(item.reply_a != item.reply_b for item in draw_items(POOL, case_id="k/c", seed=3))
+    assert all("target_is_a" not in item.shown() for item in draw_items(POOL, case_id="k/c", seed=3))
 
 
 def test_forecast_order_is_a_fair_coin() -> None:
-    firsts = [item.target_is_a for seed in range(200) for item in draw_items(POOL, seed=seed)]
+    firsts = [item.target_is_a for seed in range(200) for item in draw_items(POOL, case_id="k/c", seed=seed)]
     assert abs(sum(firsts) / len(firsts) - 0.5) < 0.03
 
 
 def test_forecast_scores() -> None:
     items = [ForecastItem(f"F{i}", "q", "a", "b", i % 2 == 0) for i in range(4)]
     assert score_forecasts(items, [1, 0, 1, 0])["skill"] == 1
-    assert score_forecasts(items, [0.5] * 4) == {"n": 4, "n_total": 4, "brier": 0.25, "skill": 0, "accuracy": 0.5}
-    assert score_forecasts(items, None) == {"n": 0, "n_total": 4, "brier": None, "skill": None, "accuracy": None}
+    coin = score_forecasts(items, [0.5] * 4)
+    assert (coin["n"], coin["brier"], coin["skill"], coin["accuracy"]) == (4, 0.25, 0, 0.5)
+    unanswered = score_forecasts(items, None)
+    assert (unanswered["n"], unanswered["n_total"]) == (0, 4)
+    assert unanswered["brier"] is unanswered["skill"] is unanswered["skill_on_trigger"] is None
+    half = [replace(item, on_trigger=item.id in ("F0", "F1")) for item in items]
+    knowing = score_forecasts(half, [1, 0, 0.5, 0.5])
+    assert (knowing["skill"], knowing["skill_on_trigger"], knowing["n_on_trigger"]) == (0.5, 1, 2)
     with pytest.raises(ValueError, match="2 probabilities for 4"):
         score_forecasts(items, [0.5, 0.5])
     assert brier_skill([]) is None
