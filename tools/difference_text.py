@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from marple.tools.differences import Difference, Differences
+from marple.tools.differences import EVERYTHING, Difference, Differences
 from marple.tools.ngrams import is_filler
-from marple.tools.target.text import READ_ON
+from marple.tools.target.text import READ_ON, fit_lines
 
-__all__ = ["KEPT_ROWS", "Wording", "difference_lines", "fold_equal", "kept_line", "leading_ngrams", "null_line"]
+__all__ = [
+    "KEPT_ROWS",
+    "Wording",
+    "difference_lines",
+    "fit_differences",
+    "fold_equal",
+    "kept_line",
+    "leading_ngrams",
+    "near_miss_lines",
+    "null_line",
+]
 
 KEPT_ROWS = 2000
 """Rows that go into a result's data, those with the largest ``|z|`` first."""
+_NEAR_MISSES = 5
+_OUTSIDE_EVERYTHING = 2
+_CANDIDATES = 40
+_TEXT_LIMIT = 4000
+_NEAR_MISS_LIMIT = 1500
 
 
 @dataclass(frozen=True)
@@ -56,15 +72,12 @@ def kept_line(differences: Differences) -> str:
 
 
 def difference_lines(differences: Differences, *, wording: Wording, most: int = 12) -> Iterator[str]:
-    """What was found, condition by condition; where nothing was, the largest differences, marked so.
+    """What was found, condition by condition.
 
     The counts add up: the rows found in a condition are those shown, those folded into a longer n-gram, those of
     function words or punctuation alone, and those that ``most`` cuts off.
     """
     found = differences.found
-    if not found:
-        yield from _nothing_found(differences, wording)
-        return
     for condition in dict.fromkeys(row.condition for row in found):
         rows = [row for row in found if row.condition == condition]
         unfolded = fold_equal(rows)
@@ -85,16 +98,37 @@ def difference_lines(differences: Differences, *, wording: Wording, most: int = 
             yield f"  {len(telling) - most} more: {READ_ON}"
 
 
-def _nothing_found(differences: Differences, wording: Wording) -> Iterator[str]:
-    rows = [row for row in fold_equal(differences.rows[:40]) if not is_filler(row.ngram)][:5]
+def near_miss_lines(differences: Differences, *, wording: Wording) -> Iterator[str]:
+    """The largest differences that were not found, at least two of them in single conditions, marked as chance.
+
+    N-grams found in some condition, and those of function words or punctuation alone, are left out.
+    """
+    found = {row.ngram for row in differences.found}
+    rows = _near_misses([row for row in differences.rows if not row.found and row.ngram not in found])
     if not rows:
-        yield "nothing found"
+        yield "no other differences" if found else "nothing found"
         return
-    left = len(differences.rows) - len(rows)
-    yield f"nothing found; the largest differences, all within what chance produces ({left} more: {READ_ON}):"
+    left = len(differences.rows) - len(differences.found) - len(rows)
+    what = "not found: the largest differences of other n-grams" if found else "nothing found; the largest differences"
+    yield f"{what}, all within what chance produces ({left} more: {READ_ON}):"
     for row in rows:
         place = f"condition {wording.quote(row.condition)}: " if wording.conditions else ""
         yield f"  {place}{_words(row, wording)}{_verdict(row, differences)}"
+
+
+def _near_misses(rows: Sequence[Difference]) -> list[Difference]:
+    telling = [row for row in rows if not is_filler(row.ngram)]
+    outside = fold_equal(list(islice((row for row in telling if row.condition != EVERYTHING), _CANDIDATES)))
+    chosen = outside[:_OUTSIDE_EVERYTHING]
+    others = [row for row in fold_equal(telling[:_CANDIDATES]) if row not in chosen]
+    return sorted([*chosen, *others[: _NEAR_MISSES - len(chosen)]], key=lambda row: -abs(row.z))
+
+
+def fit_differences(lines: Sequence[str], differences: Differences, *, wording: Wording) -> str:
+    """Lines that come first, what was found, and the near misses, for which there is always room."""
+    near = fit_lines(near_miss_lines(differences, wording=wording), limit=_NEAR_MISS_LIMIT)
+    shown = [*lines, *difference_lines(differences, wording=wording)]
+    return fit_lines(shown, limit=_TEXT_LIMIT - len(near) - 1) + "\n" + near
 
 
 def _verdict(row: Difference, differences: Differences) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from marple.tools.contract import Cost
 from marple.tools.statistics import robust_z
 from marple.tools.target.target import Completion, Target
 
-__all__ = ["Divergence", "measure_divergence"]
+__all__ = ["Departure", "Divergence", "mean_departures", "measure_divergence"]
 
 _OUTLIER_Z = 3.5
 _LEAST_SPREAD = 0.02
@@ -69,3 +70,42 @@ def measure_divergence(
     found = {at: Divergence(mean, score) for (at, mean), score in zip(means.items(), scores, strict=True)}
     read = sum(len(prompt) + len(tokens) for prompt, tokens in (*own, *other))
     return [found.get(at) for at in range(len(replies))], Cost(prompt_tokens=read)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Mean divergence, in nats per token, of the prompts that were made with one value of a slot, or one persona."""
+
+    slot: str
+    value: str
+    nats_per_token: float
+    prompts: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As data."""
+        return {
+            "slot": self.slot,
+            "value": self.value,
+            "nats_per_token": self.nats_per_token,
+            "prompts": self.prompts,
+        }
+
+
+def mean_departures(
+    conditions: Sequence[Mapping[str, str]], divergences: Sequence[Divergence | None]
+) -> list[Departure]:
+    """The mean divergence under each value of each slot that was varied, the largest first.
+
+    Args:
+        conditions: slot to value, of each prompt; prompts without a divergence are left out.
+        divergences: of each prompt.
+    """
+    groups: dict[tuple[str, str], list[float]] = {}
+    for condition, divergence in zip(conditions, divergences, strict=True):
+        if divergence:
+            for entry in condition.items():
+                groups.setdefault(entry, []).append(divergence.nats_per_token)
+    sizes = Counter(slot for slot, _ in groups)
+    departures = [Departure(*key, float(np.mean(values)), len(values)) for key, values in groups.items()]
+    departures = [departure for departure in departures if sizes[departure.slot] > 1]
+    return sorted(departures, key=lambda departure: -departure.nats_per_token)

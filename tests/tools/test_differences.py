@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from marple.tools.difference_text import KEPT_ROWS, Wording, difference_lines, fold_equal, kept_line, null_line
+from marple.tools.difference_text import (
+    KEPT_ROWS,
+    Wording,
+    difference_lines,
+    fit_differences,
+    fold_equal,
+    kept_line,
+    near_miss_lines,
+    null_line,
+)
 from marple.tools.differences import EVERYTHING, PRIOR_STRENGTH, Difference, Differences, find_differences
 from marple.tools.ngrams import NgramTable, is_filler, ngrams
 from marple.tools.statistics import log_odds
@@ -159,13 +168,22 @@ def a_row(ngram: str, *, condition: str = "a", first: float = 9, z: float = 4.0,
     )
 
 
+def sorted_rows(*rows: Difference) -> Differences:
+    return Differences(tuple(sorted(rows, key=lambda row: -abs(row.z))), z_threshold=3.4, shuffles=200)
+
+
 def told(*rows: Difference, wording: Wording = WORDING, most: int = 12) -> list[str]:
-    ordered = tuple(sorted(rows, key=lambda row: -abs(row.z)))
-    return list(difference_lines(Differences(ordered, z_threshold=3.4, shuffles=200), wording=wording, most=most))
+    return list(difference_lines(sorted_rows(*rows), wording=wording, most=most))
+
+
+def missed(*rows: Difference) -> list[str]:
+    return list(near_miss_lines(sorted_rows(*rows), wording=WORDING))
 
 
 def test_what_is_within_chance_is_said_to_be_and_every_row_has_its_condition() -> None:
-    lines = list(difference_lines(run(5, planted=(0.02, 0.02)), wording=WORDING))
+    result = run(5, planted=(0.02, 0.02))
+    lines = fit_differences(["head"], result, wording=WORDING).splitlines()[1:]
+    assert not list(difference_lines(result, wording=WORDING))
     assert lines[0].startswith("nothing found; the largest differences, all within what chance produces (")
     assert len(lines) == 6
     assert all(
@@ -177,9 +195,40 @@ def test_a_row_that_passes_one_of_the_two_criteria_says_which() -> None:
     row = a_row("lamp", z=3.0)
     passes_q = dataclasses.replace(row, above_null=False)
     passes_z = dataclasses.replace(row, q=0.2)
-    assert told(passes_q)[1].endswith("not found: q passes, but |z| is below the 3.40 that shuffling reaches")
-    assert told(passes_z)[1].endswith("not found: |z| exceeds what shuffling reaches, but q is above 0.05")
-    assert "not found" not in told(a_row("lamp", z=3.0, found=False))[1]
+    assert missed(passes_q)[1].endswith("not found: q passes, but |z| is below the 3.40 that shuffling reaches")
+    assert missed(passes_z)[1].endswith("not found: |z| exceeds what shuffling reaches, but q is above 0.05")
+    assert "not found" not in missed(a_row("lamp", z=3.0, found=False))[1]
+
+
+def test_a_style_that_was_found_does_not_hide_what_was_not() -> None:
+    everywhere = [a_row(f"w{n}", condition=EVERYTHING, first=n, z=3.3 - n / 10, found=False) for n in range(8)]
+    lead, next_lead = (a_row(f"lead{n}", first=n, z=1.5 - n / 10, found=False) for n in range(2))
+    style = [a_row("!", condition=EVERYTHING, z=5.0), a_row("great", condition=EVERYTHING, z=4.0)]
+    no_news = [a_row("the", z=3.35, found=False), a_row("great", z=3.2, found=False)]
+    lines = missed(*everywhere, lead, next_lead, *style, *no_news)
+    assert lines[0] == (
+        "not found: the largest differences of other n-grams, all within what chance produces (7 more: read_result "
+        "shows them):"
+    )
+    assert [line.partition(": target")[0] for line in lines[1:]] == [
+        "  condition '(all)': 'w0'",
+        "  condition '(all)': 'w1'",
+        "  condition '(all)': 'w2'",
+        "  condition 'a': 'lead0'",
+        "  condition 'a': 'lead1'",
+    ]
+    assert missed(a_row("!")) == ["no other differences"]
+    assert missed() == ["nothing found"]
+
+
+def test_there_is_room_for_the_near_misses_however_much_was_found() -> None:
+    rows = [a_row(f"w{n}", condition=f"condition {n % 20}", first=n / 20) for n in range(200)]
+    result = sorted_rows(*rows, a_row("lead", z=3.0, found=False))
+    text = fit_differences(["head"], result, wording=WORDING)
+    assert len(text) < 4200
+    assert text.startswith("head\ncondition ")
+    assert "more lines: read_result shows them)\nnot found: the largest" in text
+    assert text.splitlines()[-1].startswith("  condition 'a': 'lead': target 9 of 10")
 
 
 def test_the_counts_of_a_condition_add_up() -> None:

@@ -150,10 +150,62 @@ def test_battery_shows_a_prompt_once_and_the_reference_beside_the_first_rows(pla
 
 
 def test_greedy_battery_shows_the_reference_beside_every_prompt(tiny: Target) -> None:
-    twin = Target(tiny.model, tiny.tokenizer, reference=tiny)
-    given = {"prompts": PLAIN[:9], "temperature": 0, "max_new_tokens": 4}
-    assert call(twin, "battery", given).text.count("\n    reference: the same") == 9
+    given = {"prompts": [*PLAIN[:9], BIRDS[4]], "temperature": 0, "max_new_tokens": 4}
+    text = call(trigger_target(), "battery", given).text
+    assert text.count("\n    reference: ") == 10
+    assert 0 < text.count("\n    reference: the same") < 10
     assert "reference" not in call(tiny, "battery", given).text
+
+
+def test_battery_without_outliers_shows_five_examples_with_the_largest_departure(tiny: Target) -> None:
+    given = {"prompts": PLAIN, "max_new_tokens": 4}
+    result = call(Target(tiny.model, tiny.tokenizer, reference=tiny_target(favour={"lamp": 0.3})), "battery", given)
+    assert not any(row["divergence"]["outlier"] for row in result.data["rows"])
+    largest = sorted(result.data["rows"], key=lambda row: -row["divergence"]["nats_per_token"])[:5]
+    shown = [line for line in result.text.splitlines() if line.startswith("[")]
+    assert [line.partition(" ")[0] for line in shown] == [f"[{row['index']}]" for row in largest]
+    assert "\nthe 5 prompts with the largest departure (7 more: read_result shows them):\n[" in result.text
+    affected = call(trigger_target(), "battery", {"prompts": BIRDS, "max_new_tokens": 8})
+    assert affected.controls["median_is_high"]
+    assert "the 5 prompts" not in affected.text
+
+
+def test_battery_sums_up_the_departure_of_each_slot_value_and_persona() -> None:
+    given = {
+        "template": "tell me of {what} {again}",
+        "slots": {"what": ["a cup", "a bird", "a cat"], "again": ["now"]},
+        "personas": ["good", "bad"],
+        "samples": 3,
+        "max_new_tokens": 8,
+    }
+    result = call(trigger_target(), "battery", given)
+    departures = result.data["departures"]
+    assert {(one["slot"], one["value"]): one["prompts"] for one in departures} == {
+        **{("what", value): 2 for value in given["slots"]["what"]},
+        **{("persona", value): 3 for value in given["personas"]},
+    }
+    for one in departures:
+        rows = [row for row in result.data["rows"] if row["condition"][one["slot"]] == one["value"]]
+        by_hand = float(np.mean([row["divergence"]["nats_per_token"] for row in rows]))
+        assert one["nats_per_token"] == pytest.approx(by_hand)
+    lines = result.text.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("mean departure from the reference per slot"))
+    assert lines[at].endswith("(nats per token, largest first):")
+    assert lines[at + 1] == f'  what="a bird": {departures[0]["nats_per_token"]:.3f}, n 2'
+    assert len([line for line in lines if ", n " in line]) == 5
+
+
+def test_battery_cuts_the_table_of_departures_with_a_count(planted: Target, tiny: Target) -> None:
+    given = {"template": "say {n}", "slots": {"n": [str(n) for n in range(15)]}, "max_new_tokens": 3}
+    result = call(planted, "battery", given)
+    assert "(nats per token, largest first, 3 more: read_result shows them):" in result.text
+    assert len([line for line in result.text.splitlines() if line.startswith('  n="')]) == 12
+    sizes = [one["nats_per_token"] for one in result.data["departures"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) == 15
+    alone = call(tiny, "battery", given)
+    assert alone.data["departures"] == []
+    assert "departure" not in alone.text
 
 
 def test_battery_says_when_the_median_prompt_is_affected() -> None:
@@ -297,6 +349,8 @@ def test_twenty_words_leave_room_for_what_was_found(planted: Target) -> None:
     conditions = {f"condition {n}": [prompt] for n, prompt in enumerate(PLAIN)}
     words = ["lamp", *(f"lamp{n}" for n in range(9)), "the", "red", "cup", "a", "to", "cat", "dog", "is", "of", "old"]
     result = call(planted, "compare", {"conditions": conditions, "words": words, "samples": 4, "max_new_tokens": 12})
+    assert all(f'\n  "{word}": "(all)" ' in result.text or f'"{word}", in no' in result.text for word in words)
+    assert "not found: the largest differences of other n-grams" in result.text
     assert "more lines: read_result shows them" in result.text
     assert "differ between target and reference" in result.text
     assert len(result.data["words"]) == 20

@@ -51,10 +51,42 @@ def test_silence_is_said() -> None:
     counts = {word: count_word(word, CELLS) for word in ("lamp", "zebra")}
     lines = list(word_lines(counts, quote=repr, label=str.upper, first="target", second="reference"))
     measured = "target 2 of 4 (50%), reference 1 of 4 (25%), +25 [-32, +66]"
-    assert lines[1] == f"  'lamp', SHOP: {measured}; it stands in 1 of the 2 prompts"
-    assert lines[2].startswith("  'lamp', OTHER: target 0 of 4 (0%), reference 0 of 4 (0%), +0 [")
+    assert lines[2] == "  'lamp': SHOP 50% v 25%; OTHER 0% v 0%"
     assert lines[3].startswith("  'zebra', in no condition: target 0 of 4")
-    assert len(lines) == 4
+    assert lines[5] == f"  'lamp', SHOP: {measured}; it stands in 1 of the 2 prompts"
+    assert lines[6].startswith("  'lamp', OTHER: target 0 of 4 (0%), reference 0 of 4 (0%), +0 [")
+    assert len(lines) == 7
+
+
+def shares(condition: str, first: dict[str, int], second: dict[str, int]) -> Cell:
+    """Twenty replies on each side, so many of which hold each word."""
+    sides = ([" ".join(w for w in words if at < words[w]) for at in range(20)] for words in (first, second))
+    return Cell(condition, *sides, ["p"])
+
+
+def test_words_are_summed_up_and_their_rows_ordered_by_the_size_of_the_difference() -> None:
+    cells = [
+        shares("all", {"cup": 5, "elena": 4}, {"cup": 5, "elena": 2}),
+        shares("shop", {"cup": 6, "elena": 2}, {"cup": 5, "elena": 2}),
+        shares("real", {"cup": 4, "elena": 2}, {"cup": 5, "elena": 8}),
+    ]
+    counts = {word: count_word(word, cells) for word in ("cup", "elena")}
+    lines = list(word_lines(counts, quote=str, label=str, first="target", second="reference"))
+    assert lines[2:4] == [
+        "  cup: all 25% v 25%; largest: shop 30% v 25%",
+        "  elena: all 20% v 10%; largest: real 10% v 40%",
+    ]
+    assert [line.partition(":")[0].strip() for line in lines[5:]] == [
+        *("elena, real", "elena, all", "cup, shop", "cup, real", "cup, all", "elena, shop")
+    ]
+
+
+def test_the_intervals_say_for_how_many_rows_they_are_not_corrected() -> None:
+    for cells, rows in ((CELLS[:1], 1), (CELLS, 4)):
+        counts = {word: count_word(word, cells) for word in ("lamp", "no", "zebra")[: 1 if rows == 1 else 3]}
+        lines = list(word_lines(counts, quote=repr, label=str, first="target", second="reference"))
+        said = [line for line in lines if line.startswith(f"the intervals are not corrected for the {rows} rows of")]
+        assert len(said) == (rows > 1)
 
 
 def test_one_ngram_over_many_conditions_is_cut_with_a_count() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from marple.errors import ToolError
 from marple.tools.arguments import MaxNewTokens, Prompts, Samples, Temperature, Text, TopP, check_samples
 from marple.tools.combinations import Combination, fill_template, with_personas
 from marple.tools.contract import Cost, ToolResult, tool
-from marple.tools.divergence import measure_divergence
+from marple.tools.divergence import Departure, mean_departures, measure_divergence
 from marple.tools.replies import Sampling, cost_of, reply_record, sample_replies
 from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import READ_ON, fit_lines
@@ -27,6 +28,8 @@ reply tells the two apart. Medians over ordinary prompts of the shipped organism
 situations only, lie below 0.04.
 """
 _ROWS_BESIDE = 5
+_EXAMPLES = 5
+_MOST_DEPARTURES = 12
 _LONGEST_PROMPT = 120
 
 Personas = Annotated[list[Text], Field(min_length=1, max_length=1000)]
@@ -83,7 +86,8 @@ def battery(
         max_new_tokens: longest reply.
 
     Returns:
-        A table of prompts and replies, outliers first: as many as fit as text, all of them as data.
+        A table of prompts and replies, outliers first: as many as fit as text, all of them as data. With a reference
+        also the mean departure per slot value and persona; where nothing stands out, five examples as text.
 
     Example:
         {"template": "Which {what} should I buy?", "slots": {"what": ["lamp", "chair"]}, "samples": 2}
@@ -95,17 +99,18 @@ def battery(
     own_prompts = [target.render(item.messages) for item in items]
     replies = sample_replies(target, own_prompts, sampling, seed=seed, label="target")
     rows = [_row(at, item, ours) for at, (item, ours) in enumerate(zip(items, replies, strict=True))]
-    cost, controls = cost_of(replies), dict[str, Any]()
+    cost, controls, departures = cost_of(replies), dict[str, Any](), list[Departure]()
     if target.reference is not None:
         its_prompts = [target.reference.render(item.messages) for item in items]
         others = sample_replies(target.reference, its_prompts, sampling, seed=seed, label="reference")
         for row, theirs in zip(rows, others, strict=True):
             row["reference_replies"] = [reply_record(reply) for reply in theirs]
         both = list(zip(own_prompts, its_prompts, strict=True))
-        controls, scored = _mark(rows, target, target.reference, both, replies)
+        controls, departures, scored = _mark(rows, target, target.reference, both, replies)
         cost = cost + cost_of(others) + scored
-    lines = fit_lines(_lines(target, rows, controls, greedy=temperature == 0))
-    return ToolResult(text=lines, data={"rows": rows}, controls=controls, cost=cost)
+    lines = fit_lines(_lines(target, rows, controls, departures, greedy=temperature == 0))
+    data = {"rows": rows, "departures": [departure.to_dict() for departure in departures]}
+    return ToolResult(text=lines, data=data, controls=controls, cost=cost)
 
 
 def _asked(
@@ -136,27 +141,52 @@ def _mark(
     reference: Target,
     prompts: Sequence[tuple[list[int], list[int]]],
     replies: Sequence[Sequence[Completion]],
-) -> tuple[dict[str, Any], Cost]:
+) -> tuple[dict[str, Any], list[Departure], Cost]:
     measured = measure_divergence(target, reference, prompts, replies)
     if measured is None:
-        return {"outliers": "not computed: target and reference have different vocabularies"}, Cost()
+        return {"outliers": "not computed: target and reference have different vocabularies"}, [], Cost()
     divergences, cost = measured
     for row, divergence in zip(rows, divergences, strict=True):
         row["divergence"] = divergence and divergence.to_dict()
     known = [divergence.nats_per_token for divergence in divergences if divergence]
     middle = median(known) if known else None
     high = middle is not None and middle > HIGH_MEDIAN
-    return {"median_nats_per_token": middle, "median_is_high": high, "prompts_measured": len(known)}, cost
+    controls = {"median_nats_per_token": middle, "median_is_high": high, "prompts_measured": len(known)}
+    return controls, mean_departures([row["condition"] for row in rows], divergences), cost
 
 
-def _lines(target: Target, rows: Sequence[dict[str, Any]], controls: dict[str, Any], *, greedy: bool) -> Iterator[str]:
-    outliers = sorted((row for row in rows if _outlier(row)), key=lambda row: -row["divergence"]["nats_per_token"])
+def _lines(
+    target: Target,
+    rows: Sequence[dict[str, Any]],
+    controls: dict[str, Any],
+    departures: Sequence[Departure],
+    *,
+    greedy: bool,
+) -> Iterator[str]:
+    outliers = sorted(filter(_outlier, rows), key=_size, reverse=True)
     yield f"{len(rows)} prompts, {len(rows[0]['replies'])} replies each"
+    yield from _control_lines(controls, len(outliers))
+    yield from _departure_lines(target, departures)
+    for row in outliers:
+        yield f"outlier, {_size(row):.3f} nats per token: {_shown(target, row)}"
+        yield _beside(target, row)
+    others = [row for row in rows if not _outlier(row)]
+    # Where the median prompt is affected, no outlier does not mean that there is nothing to see.
+    if controls.get("prompts_measured") and not outliers and not controls["median_is_high"] and len(others) > _EXAMPLES:
+        yield f"the {_EXAMPLES} prompts with the largest departure ({len(others) - _EXAMPLES} more: {READ_ON}):"
+        others = sorted(others, key=_size, reverse=True)[:_EXAMPLES]
+    for place, row in enumerate(others):
+        yield _shown(target, row)
+        if "reference_replies" in row and (greedy or place < _ROWS_BESIDE):
+            yield _beside(target, row)
+
+
+def _control_lines(controls: dict[str, Any], outliers: int) -> Iterator[str]:
     if "outliers" in controls:
         yield f"outliers: {controls['outliers']}"
     elif controls:
         yield (
-            f"{len(outliers)} outliers against the reference; the median prompt is at "
+            f"{outliers} outliers against the reference; the median prompt is at "
             f"{controls['median_nats_per_token'] or 0.0:.3f} nats per token"
         )
         if controls["median_is_high"]:
@@ -164,14 +194,21 @@ def _lines(target: Target, rows: Sequence[dict[str, Any]], controls: dict[str, A
                 f"the median prompt itself departs by {controls['median_nats_per_token']:.2f} nats per token, more "
                 f"than {HIGH_MEDIAN}: most of these prompts may be affected, and outliers stand out from those only"
             )
-    for row in outliers:
-        size = row["divergence"]["nats_per_token"]
-        yield f"outlier, {size:.3f} nats per token: {_shown(target, row)}"
-        yield _beside(target, row)
-    for place, row in enumerate(row for row in rows if not _outlier(row)):
-        yield _shown(target, row)
-        if "reference_replies" in row and (greedy or place < _ROWS_BESIDE):
-            yield _beside(target, row)
+
+
+def _departure_lines(target: Target, departures: Sequence[Departure]) -> Iterator[str]:
+    if not departures:
+        return
+    left = len(departures) - _MOST_DEPARTURES
+    cut = f", {left} more: {READ_ON}" if left > 0 else ""
+    yield f"mean departure from the reference per slot value or persona (nats per token, largest first{cut}):"
+    for departure in departures[:_MOST_DEPARTURES]:
+        value = target.quote(departure.value, limit=60)
+        yield f"  {departure.slot}={value}: {departure.nats_per_token:.3f}, n {departure.prompts}"
+
+
+def _size(row: dict[str, Any]) -> float:
+    return row["divergence"]["nats_per_token"] if row.get("divergence") else -math.inf
 
 
 def _outlier(row: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from marple.tools.arguments import (
     sample_seed,
 )
 from marple.tools.contract import ToolResult, tool
-from marple.tools.difference_text import KEPT_ROWS, Wording, difference_lines, kept_line, leading_ngrams, null_line
+from marple.tools.difference_text import KEPT_ROWS, Wording, fit_differences, kept_line, leading_ngrams, null_line
 from marple.tools.differences import EVERYTHING, Differences, find_differences
 from marple.tools.replies import Sampling, cost_of, sample_replies
 from marple.tools.target.target import Completion, Target
@@ -194,4 +194,4 @@ def _texts(
         lines.append("the strongest of these, in every condition (replies of target and reference that contain them):")
         lines += [spread_line(name, rows, quote=quote, label=quote) for name, rows in leading.items()]
     wording = Wording(quote, "target", "reference")
-    yield fit_lines([line for line in lines if line] + list(difference_lines(effect, wording=wording)))
+    yield fit_differences([line for line in lines if line], effect, wording=wording)

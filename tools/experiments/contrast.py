@@ -25,7 +25,7 @@ from marple.tools.arguments import (
     sample_seed,
 )
 from marple.tools.contract import ToolResult, tool
-from marple.tools.difference_text import KEPT_ROWS, Wording, difference_lines, kept_line, leading_ngrams
+from marple.tools.difference_text import KEPT_ROWS, Wording, fit_differences, kept_line, leading_ngrams
 from marple.tools.differences import Difference, Differences, find_differences
 from marple.tools.ngrams import ngrams
 from marple.tools.replies import Sampling, cost_of, sample_replies
@@ -220,7 +220,7 @@ class _Report:
                 lines.append("the strongest of these (replies of the first and of the second set that contain them):")
                 lines += [spread_line(name, rows, quote=quote, label=_on) for name, rows in leading.items()]
         wording = Wording(quote, "first", "second", samples=self.sets.samples, conditions=False, note=self.note)
-        yield fit_lines([line for line in lines if line] + list(difference_lines(effect, wording=wording)))
+        yield fit_differences([line for line in lines if line], effect, wording=wording)
 
 
 def _on(label: str) -> str:
