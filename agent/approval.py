@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ import yaml
 from marple.errors import UsageError
 
 __all__ = ["Approver", "AskPerson", "Decision", "PolicyFile", "approve_all", "open_approver"]
+
+
+SHOWN = 600
+"""Characters of a call's arguments that a person is shown."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ class AskPerson:
 
     async def __call__(self, tool: str, arguments: Mapping[str, Any]) -> Decision:
         """Print the call and wait for a line."""
-        question = f"{tool} {dict(arguments)}\nallow? [y / reason to refuse] "
+        said = json.dumps(arguments, ensure_ascii=False)
+        shown = said if len(said) <= SHOWN else f"{said[:SHOWN]}... ({len(said):,} characters)"
+        question = f"{tool} {shown}\nallow? [y / reason to refuse] "
         answer = (await asyncio.to_thread(input, question)).strip()
         return Decision(answer.lower() in ("y", "yes"), answer or "refused")
 
