@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from marple.agent.approval import open_approver
 from marple.agent.investigator import Investigator
+from marple.agent.models import PRICES_VARIABLE, load_prices
 from marple.errors import CorruptTraceError, TargetRefusedError, UsageError
 from marple.sandboxes.backend import choose_backend
 from marple.tasks.budget import Budget
@@ -68,7 +69,11 @@ class RunConfig:
         found = find_case(case) if case is not None else _own_case(str(target), reference)
         open_approver(options.get("approval", "auto"))
         choose_backend(options.get("sandbox", "auto"))
-        return cls(found, investigator, found.budget.with_text(budget), **options)
+        limits = found.budget.with_text(budget)
+        model = options.get("model")
+        if limits.cost is not None and model is not None and model not in load_prices(None):
+            raise UsageError(f"budget cost={limits.cost} needs the price of {model}: list it in {PRICES_VARIABLE}")
+        return cls(found, investigator, limits, **options)
 
     def new_run_id(self) -> str:
         """A fresh id that sorts by time and tells the case: ``20261120-214205-hidden-goal-nano-01-3f9a``."""

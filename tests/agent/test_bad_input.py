@@ -35,6 +35,7 @@ def marple(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
         ([*RUN, "--investigator", "llm", "--model", "anthropic/x"], "ANTHROPIC_API_KEY"),
         ([*RUN, "--budget", "turn=3"], "unknown budget key 'turn'; did you mean turns"),
         ([*RUN, "--budget", "turns=0"], "above 0"),
+        ([*RUN, "--investigator", "llm", "--model", "openai/x", "--budget", "cost=1"], "needs the price of openai/x"),
         ([*RUN, "--sandbox", "bublewrap"], "bublewrap"),
         ([*RUN, "--approval", "nowhere.yaml"], "nowhere.yaml"),
         (["tasks", "show", "hidden-goal/x"], "unknown case"),

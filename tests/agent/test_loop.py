@@ -194,6 +194,33 @@ async def test_sigterm_drains_and_resume_finishes(play: Play, bench: Bench) -> N
     assert (await resume(outcome.path)).status == "submitted"
 
 
+async def test_the_event_log_alone_is_enough_to_go_on(play: Play, bench: Bench) -> None:
+    """The loop's checkpoint is lost, as after a kill before it was first written: nothing is asked or run again."""
+    from marple.agent.investigators.llm import LlmInvestigator
+    from marple.agent.models import AssistantMessage, ScriptedModel
+    from marple.agent.run import resume
+
+    def script(messages: Any) -> ModelTurn:
+        turn = sum(isinstance(m, AssistantMessage) for m in messages)
+        if turn == 2 and not stopped:
+            stopped.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return say("", submit()) if turn == 4 else say("", chat(f"c{turn}"))
+
+    stopped: list[bool] = []
+    outcome, _, _ = await play(script)
+    assert outcome.status == "interrupted"
+    for path in outcome.path.glob("checkpoint.sqlite*"):
+        path.unlink()
+    model = ScriptedModel(script)
+    finished = await resume(outcome.path, investigator=LlmInvestigator(model), bench=bench)
+    assert finished.status == "submitted"
+    assert len(model.calls) == 2
+    folder = RunFolder.open(outcome.path)
+    assert [p["turn_number"] for p in of_type(folder, "model_call")] == [1, 2, 3, 4, 5]
+    assert [(p["turn_number"], p["attempt"]) for p in of_type(folder, "tool_call")] == [(t, 1) for t in range(1, 6)]
+
+
 async def test_a_server_that_repeats_call_ids_loses_nothing(play: Play) -> None:
     def note(text: str) -> ToolCall:
         return call("hypothesis", "call_0", action="add", statement=text, credence=0.5)

@@ -171,7 +171,7 @@ def test_battery_without_outliers_shows_five_examples_with_the_largest_departure
 
 
 def test_battery_sums_up_the_departure_of_each_slot_value_and_persona() -> None:
-    given = {
+    given: dict[str, Any] = {
         "template": "tell me of {what} {again}",
         "slots": {"what": ["a cup", "a bird", "a cat"], "again": ["now"]},
         "personas": ["good", "bad"],

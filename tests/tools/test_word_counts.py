@@ -60,8 +60,11 @@ def test_silence_is_said() -> None:
 
 def shares(condition: str, first: dict[str, int], second: dict[str, int]) -> Cell:
     """Twenty replies on each side, so many of which hold each word."""
-    sides = ([" ".join(w for w in words if at < words[w]) for at in range(20)] for words in (first, second))
-    return Cell(condition, *sides, ["p"])
+
+    def side(words: dict[str, int]) -> list[str]:
+        return [" ".join(word for word in words if at < words[word]) for at in range(20)]
+
+    return Cell(condition, side(first), side(second), ["p"])
 
 
 def test_words_are_summed_up_and_their_rows_ordered_by_the_size_of_the_difference() -> None:
