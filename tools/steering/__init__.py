@@ -1,0 +1,1 @@
+"""Dose-response experiments: steer with a direction beside its controls and judge whether the effect is its own."""
