@@ -24,7 +24,7 @@ class Limits:
     """What a worker may use."""
 
     call_seconds: float = 300.0
-    """Longest time for one call; the clock of a call that waits behind others starts when its turn comes."""
+    """Longest time for one call, from when it is sent; calls run beside each other and each has its own clock."""
     start_seconds: float = 180.0
     """Longest time from the start of the process to the loaded target."""
     memory_gib: float | None = None

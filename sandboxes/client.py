@@ -5,60 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from marple.errors import (
-    SandboxError,
-    TargetRefusedError,
-    ToolError,
-    WireError,
-    WorkerDiedError,
-    WorkerTimeoutError,
-)
-from marple.sandboxes.backend import Backend, Launched, Limits, choose_backend
-from marple.sandboxes.staging import StagedTarget
+from marple.errors import SandboxError, TargetRefusedError, ToolError, WireError
+from marple.sandboxes.backend import Launched, Limits
+from marple.sandboxes.endings import WorkerEnd, manner
+from marple.sandboxes.outstanding import OnProgress, Outstanding
 from marple.tools import messages, wire
 from marple.tools.contract import ToolResult
 from marple.tools.messages import SelfTestOutcome, ToolInfo
 
-__all__ = ["SelfTestOutcome", "ToolInfo", "Worker", "WorkerEnd", "start_worker"]
+__all__ = ["SelfTestOutcome", "ToolInfo", "Worker"]
 
 _DIAGNOSTICS_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
 _MAX_OUTSTANDING = 64
 _GRACE_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class WorkerEnd:
-    """Why a worker is no longer there."""
-
-    kind: Literal["died", "timeout", "protocol", "closed"]
-    message: str
-    status: int | None = None
-    """Exit status, minus the number of a signal; None where it was not the worker's own doing."""
-    diagnostics: str = ""
-    """The last 64 KiB of what the worker printed; may hold host paths and text of any kind."""
-
-    def error(self) -> SandboxError:
-        """A fresh exception for a call that cannot be answered any more."""
-        kinds: dict[str, type[SandboxError]] = {"timeout": WorkerTimeoutError, "protocol": WireError}
-        error = kinds.get(self.kind, WorkerDiedError)(self.message)
-        if self.diagnostics:
-            error.add_note(f"the worker's last output:\n{self.diagnostics[-4000:]}")
-        return error
-
-
-@dataclass
-class _Outstanding:
-    what: str
-    seconds: float
-    parse: Callable[[Any], Any]
-    answer: asyncio.Future[Any]
 
 
 class Worker:
@@ -79,9 +42,8 @@ class Worker:
         self.ended: WorkerEnd | None = None
         self._launched = launched
         self._limits = limits
-        self._outstanding: dict[str, _Outstanding] = {}
+        self._outstanding: dict[str, Outstanding] = {}
         self._slots = asyncio.Semaphore(_MAX_OUTSTANDING)
-        self._clock: asyncio.TimerHandle | None = None
         self._printed = bytearray()
         self._draining = asyncio.create_task(self._drain())
         self._supervising = asyncio.create_task(self._supervise())
@@ -92,15 +54,26 @@ class Worker:
         return self._launched.pid
 
     async def call(
-        self, tool: str, arguments: Mapping[str, Any], *, seed: int, timeout: float | None = None
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        seed: int,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        fresh: bool = False,
     ) -> ToolResult:
         """Run one tool on the target.
+
+        Cancelling it cancels the call in the worker too; other calls go on.
 
         Args:
             tool: its name.
             arguments: what the tool's schema asks for.
             seed: given to the tool; the same call with the same seed gives the same result.
-            timeout: seconds, counted from when the worker can begin with it; None for the limit of the worker.
+            timeout: seconds from when the call is sent; None for the limit of the worker.
+            on_progress: told now and then how many are done, of how many, of what.
+            fresh: compute again what the worker could serve from its result cache (for replication).
 
         Raises:
             ToolError: the tool refused the arguments; fit for the investigator to read.
@@ -109,19 +82,29 @@ class Worker:
             WorkerDiedError: the process ended.
             WireError: the worker broke the protocol and was killed.
         """
+        fields = {"op": "call", "tool": tool, "arguments": dict(arguments), "seed": seed, "fresh": fresh}
         seconds = self._limits.call_seconds if timeout is None else timeout
-        fields = {"op": "call", "tool": tool, "arguments": dict(arguments), "seed": seed}
-        result: ToolResult = await self._request(fields, messages.result_from_json, seconds=seconds, what=tool)
+        result: ToolResult = await self._request(
+            fields, messages.result_from_json, seconds=seconds, what=tool, on_progress=on_progress
+        )
         return result
 
-    async def self_test(self) -> list[SelfTestOutcome]:
+    async def self_test(
+        self, *, timeout: float | None = None, on_progress: OnProgress | None = None
+    ) -> list[SelfTestOutcome]:
         """Run every tool's known-answer test in the worker.
+
+        Args:
+            timeout: seconds for all of them; None for the limit of a call for each tool.
+            on_progress: told how many tests are done.
 
         Raises:
             SandboxError: as for ``call``.
         """
-        seconds = self._limits.call_seconds
-        reply = await self._request({"op": "self_test"}, _self_test_reply, seconds=seconds, what="self-test")
+        seconds = self._limits.call_seconds * max(1, len(self.tools)) if timeout is None else timeout
+        reply = await self._request(
+            {"op": "self_test"}, _self_test_reply, seconds=seconds, what="self-test", on_progress=on_progress
+        )
         outcomes: list[SelfTestOutcome] = reply.outcomes
         return outcomes
 
@@ -140,7 +123,13 @@ class Worker:
 
     # ------------------------------------------------------------------------------------ asking
 
-    async def _hello(self, config: messages.WorkerConfig) -> None:
+    async def hello(self, config: messages.WorkerConfig) -> None:
+        """Have the target loaded; ``start_worker`` does it, once.
+
+        Raises:
+            TargetRefusedError: the worker will not load it.
+            SandboxError: as for ``call``.
+        """
         fields = {"op": "hello", "config": config.model_dump()}
         reply = await self._request(
             fields, _hello_reply, seconds=self._limits.start_seconds, what="the start of the worker"
@@ -151,7 +140,13 @@ class Worker:
         self.stamp = {**self._launched.stamp, "worker": reply.stamp}
 
     async def _request(
-        self, fields: Mapping[str, Any], parse: Callable[[Any], Any], *, seconds: float, what: str
+        self,
+        fields: Mapping[str, Any],
+        parse: Callable[[Any], Any],
+        *,
+        seconds: float,
+        what: str,
+        on_progress: OnProgress | None = None,
     ) -> Any:
         request = secrets.token_hex(16)
         try:
@@ -161,25 +156,24 @@ class Worker:
         async with self._slots:
             if self.ended is not None:
                 raise self.ended.error()
-            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            # A call cancelled in the same turn of the loop never asks for its error; that is no reason to warn.
-            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+            outstanding = Outstanding(what, parse, seconds=seconds, on_progress=on_progress, late=self._time_out)
             # A cancelled call stays listed, so that its late answer is expected and dropped.
-            self._outstanding[request] = _Outstanding(what, seconds, parse, answer)
-            if len(self._outstanding) == 1:
-                self._wind_clock()
+            self._outstanding[request] = outstanding
             self._launched.send(frame)
-            return await answer
+            try:
+                return await outstanding.answer
+            except asyncio.CancelledError:
+                self._cancel(request)
+                raise
 
-    def _wind_clock(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
-        first = next(iter(self._outstanding.values()), None)
-        if first is not None:
-            self._clock = asyncio.get_running_loop().call_later(first.seconds, self._time_out, first)
+    def _cancel(self, call: str) -> None:
+        if call not in self._outstanding:
+            return
+        request, seconds = secrets.token_hex(16), self._limits.call_seconds
+        self._outstanding[request] = Outstanding("a cancellation", _nothing, seconds=seconds, late=self._time_out)
+        self._launched.send(wire.encode_frame({"id": request, "op": "cancel", "call": call}))
 
-    def _time_out(self, late: _Outstanding) -> None:
+    def _time_out(self, late: Outstanding) -> None:
         message = f"{late.what} gave no answer in {late.seconds:g} s; the worker was killed"
         self._end(WorkerEnd("timeout", message, diagnostics=self._tail()))
 
@@ -210,7 +204,7 @@ class Worker:
         if not exit_.done():
             return WorkerEnd("died", "the worker closed its channel", diagnostics=self._tail())
         status = exit_.result()
-        return WorkerEnd("died", f"the worker process {_manner(status)}", status, self._tail())
+        return WorkerEnd("died", f"the worker process {manner(status)}", status, self._tail())
 
     async def _read(self) -> None:
         parser = wire.FrameParser()
@@ -222,19 +216,15 @@ class Worker:
         outstanding = self._outstanding.get(reply.id)
         if outstanding is None:
             raise WireError("an answer to nothing that was asked")
-        if (reply.ok is None) == (reply.error is None):
-            raise WireError("a reply holds exactly one of ok and error")
-        first = next(iter(self._outstanding)) == reply.id
-        value = None if reply.error is not None else outstanding.parse(reply.ok)
-        del self._outstanding[reply.id]
-        if first:
-            self._wind_clock()
-        if outstanding.answer.done():
+        if [reply.ok, reply.error, reply.progress].count(None) != 2:
+            raise WireError("a reply holds exactly one of ok, error and progress")
+        if reply.progress is not None:
+            outstanding.hear(reply.progress)
             return
-        if reply.error is None:
-            outstanding.answer.set_result(value)
-        else:
-            outstanding.answer.set_exception(_refusal(outstanding.what, reply.error))
+        refused = None if reply.error is None else _refusal(outstanding.what, reply.error)
+        outcome = refused or outstanding.parse(reply.ok)
+        del self._outstanding[reply.id]
+        outstanding.settle(outcome)
 
     async def _drain(self) -> None:
         while data := await self._launched.diagnostics.read(_CHUNK):
@@ -250,57 +240,21 @@ class Worker:
         if self.ended is not None:
             return
         self.ended = end
-        if self._clock is not None:
-            self._clock.cancel()
         # Before anything that could fail: nobody may be left waiting.
         for outstanding in self._outstanding.values():
-            if not outstanding.answer.done():
-                outstanding.answer.set_exception(end.error())
+            outstanding.settle(end.error())
         self._outstanding.clear()
         self._launched.kill()
         self._launched.close()
 
 
-async def start_worker(
-    staged: StagedTarget, *, backend: str | Backend = "auto", limits: Limits | None = None
-) -> Worker:
-    """Start a worker on a staged target and wait until it is ready.
-
-    Args:
-        staged: what ``stage`` returned; the worker sees nothing else of the host's on purpose.
-        backend: a backend's name, ``auto`` for the strongest that works here, or a backend.
-        limits: times, memory, device; None for the defaults.
-
-    Raises:
-        UnknownNameError: there is no such backend.
-        TargetRefusedError: the worker will not load this target.
-        SandboxError: the worker could not be started, or failed, died or took too long while loading.
-    """
-    limits = limits or Limits()
-    chosen = choose_backend(backend) if isinstance(backend, str) else backend
-    worker = Worker(await chosen.launch(staged.root, limits), limits)
-    config = messages.WorkerConfig(
-        target=_inside(staged.root, staged.target),
-        reference=None if staged.reference is None else _inside(staged.root, staged.reference),
-        plugins=[_inside(staged.root, plugin) for plugin in staged.plugins],
-        device=limits.device,
-        dtype=limits.dtype,
-        threads=limits.threads,
-    )
-    try:
-        await worker._hello(config)
-    except BaseException:
-        await worker.close()
-        raise
-    return worker
-
-
-def _inside(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
 def _hello_reply(value: Any) -> messages.HelloReply:
     return messages.validate(messages.HelloReply, value)
+
+
+def _nothing(value: Any) -> None:
+    if value != {}:
+        raise WireError("an answer to a cancellation is empty")
 
 
 def _self_test_reply(value: Any) -> messages.SelfTestReply:
@@ -313,11 +267,3 @@ def _refusal(what: str, error: messages.ErrorBody) -> Exception:
     if error.code == "target_refused":
         return TargetRefusedError(error.message)
     return SandboxError(f"{what}: {error.message} ({error.code})")
-
-
-def _manner(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    with contextlib.suppress(ValueError):
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"was killed by signal {-status}"

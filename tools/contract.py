@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
     from marple.tools.target.target import Target
 
-__all__ = ["Artifact", "Cost", "Need", "ToolResult", "ToolSpec", "discover_tools", "tool", "tool_spec"]
+__all__ = ["Artifact", "Cost", "Need", "ToolResult", "ToolSpec", "discover_tools", "tool", "tool_spec", "unmet_needs"]
 
-Need = Literal["reference"]
+Need = Literal["reference", "sae", "corpus"]
+"""What may be loaded beside a target: the model it is compared with, sparse autoencoders, a corpus of transcripts."""
 _F = TypeVar("_F", bound=Callable[..., "ToolResult"])
 _MARK = "__marple_tool__"
 
@@ -144,18 +145,35 @@ class ToolSpec:
         """Validate the arguments and run the tool, with the elapsed wall time put into its cost.
 
         Raises:
-            ToolError: an argument is missing, unknown or outside its allowed set, or the target has no
-                reference and the tool needs one.
+            ToolError: an argument is missing, unknown or outside its allowed set, or something the tool needs
+                is not loaded beside the target.
         """
         from marple.tools.signature import validate_arguments
 
         valid = validate_arguments(self.name, self.arguments, arguments, example=self.example)
-        if "reference" in self.needs and target.reference is None:
-            raise ToolError(f"{self.name} needs a reference model and none is loaded beside this target")
+        if unmet := unmet_needs(self.needs, target):
+            raise ToolError(f"{self.name} needs {_NEEDED[unmet[0]]} and none is loaded beside this target")
         start = time.perf_counter()
         result = self.function(target, seed=seed, **valid)
         cost = dataclasses.replace(result.cost, seconds=time.perf_counter() - start)
         return dataclasses.replace(result, cost=cost)
+
+
+_NEEDED: Mapping[Need, str] = {
+    "reference": "a reference model",
+    "sae": "a sparse autoencoder",
+    "corpus": "a corpus of transcripts",
+}
+
+
+def unmet_needs(needs: Iterable[Need], target: Target) -> list[Need]:
+    """Those of a tool's needs that are not loaded beside this target."""
+    there = {
+        "reference": target.reference is not None,
+        "sae": bool(getattr(target, "saes", None)),
+        "corpus": getattr(target, "corpus", None) is not None,
+    }
+    return [need for need in needs if not there[need]]
 
 
 def tool_spec(function: Callable[..., ToolResult]) -> ToolSpec:

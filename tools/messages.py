@@ -13,16 +13,20 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from marple.errors import WireError
-from marple.tools.contract import Artifact, Cost, ToolResult
+from marple.tools.contract import Artifact, Cost, Need, ToolResult
 from marple.tools.wire import decode_body, encode_body
 
 __all__ = [
+    "PROGRESS_SECONDS",
+    "PROGRESS_WORDS",
     "PROTOCOL",
     "Call",
+    "Cancel",
     "ErrorBody",
     "ErrorCode",
     "Hello",
     "HelloReply",
+    "Progress",
     "Reply",
     "Request",
     "SelfTest",
@@ -39,7 +43,11 @@ __all__ = [
 
 _M = TypeVar("_M", bound=BaseModel)
 
-PROTOCOL = 1
+PROTOCOL = 2
+PROGRESS_SECONDS = 0.2
+"""The worker leaves at least this long between two progress messages of one request."""
+PROGRESS_WORDS = 200
+"""Most characters of what a progress message says is being done."""
 
 
 class _Message(BaseModel):
@@ -56,6 +64,7 @@ ErrorCode = Literal[
     "bad_request",
     "shutting_down",
     "result_too_large",
+    "cancelled",
 ]
 
 
@@ -64,6 +73,13 @@ class WorkerConfig(_Message):
 
     target: str = "target"
     reference: str | None = None
+    adapter: str | None = None
+    """A PEFT adapter of the target, kept apart from it: the target is base and adapter on one copy of the weights, and
+    its reference the same copy without the adapter."""
+    saes: list[str] = []
+    """Directories with a sparse autoencoder of the target each."""
+    corpus: str | None = None
+    """A JSONL file of transcripts."""
     plugins: list[str] = []
     device: str = "auto"
     """``cpu``, ``cuda``, ``mps``, or ``auto`` for the best one there is."""
@@ -89,6 +105,16 @@ class Call(_Message):
     tool: str
     arguments: dict[str, JsonValue]
     seed: int
+    fresh: bool = False
+    """Compute again what the worker could serve from its result cache."""
+
+
+class Cancel(_Message):
+    """End one call early; answered at once, whether or not there is such a call."""
+
+    id: Id
+    op: Literal["cancel"]
+    call: Id
 
 
 class SelfTest(_Message):
@@ -105,8 +131,8 @@ class Shutdown(_Message):
     op: Literal["shutdown"]
 
 
-Request = Annotated[Hello | Call | SelfTest | Shutdown, Field(discriminator="op")]
-_REQUEST: TypeAdapter[Hello | Call | SelfTest | Shutdown] = TypeAdapter(Request)
+Request = Annotated[Hello | Call | Cancel | SelfTest | Shutdown, Field(discriminator="op")]
+_REQUEST: TypeAdapter[Hello | Call | Cancel | SelfTest | Shutdown] = TypeAdapter(Request)
 
 
 class ErrorBody(_Message):
@@ -116,12 +142,21 @@ class ErrorBody(_Message):
     message: str = Field(max_length=4096)
 
 
+class Progress(_Message):
+    """How far a request is."""
+
+    done: int = Field(ge=0)
+    total: int = Field(ge=0)
+    what: str = Field(max_length=PROGRESS_WORDS)
+
+
 class Reply(_Message):
-    """The worker's only kind of message: exactly one of ``ok`` and ``error``."""
+    """The worker's only kind of message: exactly one of ``ok``, ``error`` and ``progress``; the last is no answer."""
 
     id: Id
     ok: dict[str, JsonValue] | None = None
     error: ErrorBody | None = None
+    progress: Progress | None = None
 
 
 class ToolInfo(_Message):
@@ -131,7 +166,7 @@ class ToolInfo(_Message):
     description: str
     rung: int
     parallel: bool
-    needs: list[Literal["reference"]]
+    needs: list[Need]
     parameters: dict[str, JsonValue]
     """JSON schema of the arguments."""
 
@@ -139,10 +174,10 @@ class ToolInfo(_Message):
 class HelloReply(_Message):
     """What the worker has loaded and what it can do."""
 
-    protocol: Literal[1]
+    protocol: Literal[2]
     tools: list[ToolInfo]
     target: dict[str, JsonValue]
-    """Facts: parameters, layers, d_model, vocab, dtype, device, weights_sha256."""
+    """Facts: parameters, layers, d_model, vocab, dtype, device, weights_sha256, saes, corpus."""
     reference: bool
     stamp: dict[str, JsonValue]
     """What the worker says of itself: versions, threads, environment names, open descriptors."""
@@ -196,7 +231,7 @@ def validate(model: type[_M], value: Any) -> _M:
         raise WireError(f"not a valid {model.__name__.lstrip('_')}: {_where(error)}") from error
 
 
-def parse_request(value: Mapping[str, Any]) -> Hello | Call | SelfTest | Shutdown:
+def parse_request(value: Mapping[str, Any]) -> Hello | Call | Cancel | SelfTest | Shutdown:
     """A frame as a request.
 
     Raises:

@@ -2,8 +2,9 @@
 
 Started as ``python -I -B -m marple.tools.worker ROOT`` with an empty environment. It reads requests from descriptor 0
 and answers on descriptor 1, both of which it moves out of the way before any other code runs, so that nothing a
-library prints can end up in a reply. Requests are read by a thread of their own and done in order; the end of the
-channel ends the process.
+library prints can end up in a reply. A thread of its own reads the requests; each call runs in a thread too, so that
+the calls of many investigators meet in the engine's batches, and is answered when it is done, whatever order they came
+in. The end of the channel ends the process.
 """
 
 from __future__ import annotations
@@ -11,32 +12,30 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import gc
 import os
-import platform
 import queue
-import re
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
-from marple.errors import TargetRefusedError, ToolError, WireError
+from marple.errors import WireError
 from marple.tools import messages, wire
-
-if TYPE_CHECKING:
-    from marple.tools.contract import ToolSpec
-    from marple.tools.target.target import Target
+from marple.tools.calls import Call, during
+from marple.tools.faults import BadRequest, TooLarge, describe_fault
+from marple.tools.serving import Served, load
 
 __all__ = ["main"]
 
 _FIRST_CHANNEL_DESCRIPTOR = 64
 _PR_SET_PDEATHSIG = 1
 _EXIT_PROTOCOL = 70
+_MOST_CALLS = 64
 
 
 def main(root: str) -> None:
@@ -49,19 +48,29 @@ def main(root: str) -> None:
     _die_with_parent()
     waiting: queue.SimpleQueue[messages.Request] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests, waiting), daemon=True, name="requests").start()
-    session = _Session(Path(root))
+    session = _Session(Path(root), _Replies(replies))
     while True:
-        request = waiting.get()
-        try:
-            replies.write(session.answer(request))
-            replies.flush()
-        except OSError:
-            _leave(0)
-        if isinstance(request, messages.Shutdown):
-            _leave(0)
+        session.take(waiting.get())
 
 
 # ---------------------------------------------------------------------------------------------- channel
+
+
+class _Replies:
+    """Sends whole frames, one at a time, whichever threads they come from."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame; a host that has gone away ends the process."""
+        try:
+            with self._lock:
+                self._stream.write(frame)
+                self._stream.flush()
+        except OSError:
+            _leave(0)
 
 
 def _take_channel() -> tuple[BinaryIO, BinaryIO]:
@@ -102,188 +111,88 @@ def _leave(status: int) -> NoReturn:
 
 
 class _Session:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._loaded: _Loaded | None = None
+    """Answers requests: calls and self-tests in threads, everything else at once."""
 
-    def answer(self, request: messages.Request) -> bytes:
-        """The whole frame that answers a request; never raises for what a tool or a model does."""
-        try:
-            body = wire.encode_body({"id": request.id, "ok": self._do(request)})
-            if len(body) > wire.MAX_FRAME_BYTES:
-                raise _TooLarge(f"the result takes {len(body)} bytes; the limit is {wire.MAX_FRAME_BYTES}")
-            return wire.frame(body)
-        except Exception as error:
-            code, message = _describe(error)
-            return wire.encode_frame({"id": request.id, "error": {"code": code, "message": message}})
+    def __init__(self, root: Path, replies: _Replies) -> None:
+        self._root = root
+        self._replies = replies
+        self._served: Served | None = None
+        self._under_way: dict[str, Call] = {}
+        self._threads = ThreadPoolExecutor(_MOST_CALLS, thread_name_prefix="call")
+
+    def take(self, request: messages.Request) -> None:
+        """Answer a request, or begin with it."""
+        if isinstance(request, messages.Call | messages.SelfTest):
+            progress = _Progress(request.id, self._replies)
+            fresh = isinstance(request, messages.Call) and request.fresh
+            call = self._under_way[request.id] = Call(on_progress=progress, fresh=fresh)
+            self._threads.submit(self._run, request, call, progress)
+            return
+        self._replies.send(_frame(request.id, lambda: self._do(request)))
+        if isinstance(request, messages.Shutdown):
+            _leave(0)
 
     def _do(self, request: messages.Request) -> Mapping[str, Any]:
-        if isinstance(request, messages.Shutdown):
-            return {}
         if isinstance(request, messages.Hello):
-            if self._loaded is not None:
-                raise _BadRequest("hello was already said")
-            self._loaded = _load(self._root, request.config)
-            return self._loaded.describe()
-        if self._loaded is None:
-            raise _BadRequest("hello must come first")
-        if isinstance(request, messages.SelfTest):
-            return {"outcomes": [_self_test(spec) for spec in self._loaded.tools.values()]}
-        return self._loaded.call(request)
+            if self._served is not None:
+                raise BadRequest("hello was already said")
+            self._served = load(self._root, request.config)
+            return self._served.describe()
+        if isinstance(request, messages.Cancel) and request.call in self._under_way:
+            self._under_way[request.call].cancelled.set()
+        return {}
+
+    def _run(self, request: messages.Call | messages.SelfTest, call: Call, progress: _Progress) -> None:
+        with during(call):
+            frame = _frame(request.id, lambda: self._experiment(request))
+        del self._under_way[request.id]
+        # The answer is the last that is heard of a request.
+        progress.end()
+        self._replies.send(frame)
+
+    def _experiment(self, request: messages.Call | messages.SelfTest) -> Mapping[str, Any]:
+        if self._served is None:
+            raise BadRequest("hello must come first")
+        return self._served.call(request) if isinstance(request, messages.Call) else self._served.self_test()
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    target: Target
-    tools: Mapping[str, ToolSpec]
+class _Progress:
+    """Tells the host how far a request is, not too often and never behind its answer."""
 
-    def describe(self) -> dict[str, Any]:
-        """The reply to ``hello``."""
-        return {
-            "protocol": messages.PROTOCOL,
-            "tools": [_info(spec) for spec in self.tools.values()],
-            "target": dict(self.target.facts),
-            "reference": self.target.reference is not None,
-            "stamp": _stamp(),
-        }
+    def __init__(self, request: str, replies: _Replies) -> None:
+        self._request = request
+        self._replies = replies
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._ended = False
 
-    def call(self, request: messages.Call) -> dict[str, Any]:
-        """Run one tool."""
-        spec = self.tools.get(request.tool)
-        if spec is None:
-            raise _UnknownTool(f"there is no tool {request.tool[:100]!r}; there are {', '.join(self.tools)}")
-        return messages.result_to_json(spec.run(self.target, request.arguments, seed=request.seed))
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Send a message unless the last one was sent a moment ago."""
+        with self._lock:
+            now = time.monotonic()
+            if self._ended or now < self._next:
+                return
+            self._next = now + messages.PROGRESS_SECONDS
+            words = what[: messages.PROGRESS_WORDS].encode("utf-8", "replace").decode("utf-8")
+            progress = {"done": max(0, min(int(done), int(total))), "total": max(0, int(total)), "what": words}
+            self._replies.send(wire.encode_frame({"id": self._request, "progress": progress}))
+
+    def end(self) -> None:
+        """Send nothing from now on."""
+        with self._lock:
+            self._ended = True
 
 
-def _load(root: Path, config: messages.WorkerConfig) -> _Loaded:
-    _prepare_environment(root, config.threads)
-    # Importing torch and transformers allocates millions of long-lived objects; collecting in between
-    # takes a fifth of the start.
-    gc.disable()
+def _frame(request: str, answer: Callable[[], Mapping[str, Any]]) -> bytes:
+    """The whole frame that answers a request; never raises for what a tool or a model does."""
     try:
-        import torch
-
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        from marple.tools.contract import discover_tools
-        from marple.tools.target.loading import load_target
-
-        target = load_target(
-            root / config.target,
-            reference=None if config.reference is None else root / config.reference,
-            device=_device(config.device),
-            dtype=config.dtype,
-        )
-        tools = discover_tools([root / plugin for plugin in config.plugins])
-    finally:
-        gc.enable()
-        gc.freeze()
-    offered = {
-        name: spec for name, spec in tools.items() if "reference" not in spec.needs or target.reference is not None
-    }
-    return _Loaded(target, offered)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _prepare_environment(root: Path, threads: int | None) -> None:
-    # The process starts without any variable; these keep libraries from the network and from the home directory.
-    nowhere = str(root / "none")
-    os.environ.update(
-        HF_HUB_OFFLINE="1",
-        HF_HUB_DISABLE_TELEMETRY="1",
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-        TRANSFORMERS_OFFLINE="1",
-        TRANSFORMERS_VERBOSITY="error",
-        TOKENIZERS_PARALLELISM="false",
-        HF_HOME=nowhere,
-        TORCH_HOME=nowhere,
-    )
-    if threads is not None:
-        os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-
-
-def _info(spec: ToolSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "description": spec.description,
-        "rung": spec.rung,
-        "parallel": spec.parallel,
-        "needs": list(spec.needs),
-        "parameters": dict(spec.parameters),
-    }
-
-
-def _stamp() -> dict[str, Any]:
-    import torch
-    import transformers
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-
-
-def _self_test(spec: ToolSpec) -> dict[str, Any]:
-    if spec.self_test is None:
-        return {"name": spec.name, "ok": False, "message": "has no self-test"}
-    try:
-        spec.self_test()
-    except Exception as error:
-        return {"name": spec.name, "ok": False, "message": _describe(error)[1]}
-    return {"name": spec.name, "ok": True, "message": ""}
-
-
-# ---------------------------------------------------------------------------------------------- errors
-
-
-class _BadRequest(Exception):
-    pass
-
-
-class _UnknownTool(Exception):
-    pass
-
-
-class _TooLarge(Exception):
-    pass
-
-
-_CODES: tuple[tuple[type[Exception], messages.ErrorCode], ...] = (
-    (ToolError, "tool_error"),
-    (_UnknownTool, "unknown_tool"),
-    (_BadRequest, "bad_request"),
-    (_TooLarge, "result_too_large"),
-    (TargetRefusedError, "target_refused"),
-)
-_PATH = re.compile(r"""(?<![^\s'"(=])/[^\s'":,)]+""")
-
-
-def _describe(error: Exception) -> tuple[messages.ErrorCode, str]:
-    for kind, code in _CODES:
-        if isinstance(error, kind):
-            return code, _fit(str(error))
-    traceback.print_exception(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out_of_memory", "the worker ran out of memory; ask for less at once"
-    return "internal", _fit(_PATH.sub("<path>", f"{type(error).__name__}: {error}"), 500)
-
-
-def _fit(message: str, limit: int = 4000) -> str:
-    # A lone surrogate in a message must not keep the error from being sent.
-    clean = message.encode("utf-8", "replace").decode("utf-8")
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+        body = wire.encode_body({"id": request, "ok": answer()})
+        if len(body) > wire.MAX_FRAME_BYTES:
+            raise TooLarge(f"the result takes {len(body)} bytes; the limit is {wire.MAX_FRAME_BYTES}")
+        return wire.frame(body)
+    except BaseException as error:  # a tool that calls sys.exit() ends its call, not the worker
+        code, message = describe_fault(error)
+        return wire.encode_frame({"id": request, "error": {"code": code, "message": message}})
 
 
 if __name__ == "__main__":

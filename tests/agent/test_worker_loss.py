@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from marple.agent.configuration import RunConfig
 from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel
 from marple.agent.run import RunOutcome, launch
+from marple.errors import WorkerDiedError
 from marple.sandboxes import Limits, stage
 from marple.traces import RunFolder
 from tests.agent.turns import chat, say, submit
@@ -44,6 +46,22 @@ async def test_one_death_costs_one_call(tiny: Path, tmp_path: Path) -> None:
     assert [e.payload["status"] for e in events if e.type == "tool_call"] == ["ok", "worker_lost", *["ok"] * 5]
     (error,) = [e.payload for e in events if e.type == "error"]
     assert error["kind"] == "WorkerDiedError"
+
+
+async def test_calls_that_lose_a_worker_together_lose_one(tiny: Path) -> None:
+    bench = await Bench.start(stage(tiny), limits=Limits(threads=1))
+    try:
+        arguments = {"messages": [{"role": "user", "content": "who"}], "samples": 16, "max_new_tokens": 200}
+        calls = [asyncio.create_task(bench.call("chat", arguments, seed=seed)) for seed in range(3)]
+        await asyncio.sleep(0.05)
+        os.kill(bench.pid or 0, signal.SIGKILL)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {WorkerDiedError}
+        assert bench.deaths == 1
+        await asyncio.gather(*(bench.call("chat", {**arguments, "samples": 1}, seed=0) for _ in range(3)))
+        assert bench.deaths == 1
+    finally:
+        await bench.close()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any
 from marple.tools import wire
 
 TOOL = {"name": "x", "description": "", "rung": 1, "parallel": True, "needs": [], "parameters": {}}
-HELLO = {"protocol": 1, "tools": [TOOL], "target": {}, "reference": False, "stamp": {}}
+HELLO = {"protocol": 2, "tools": [TOOL], "target": {}, "reference": False, "stamp": {}}
 COST = {"prompt_tokens": 0, "generated_tokens": 0, "seconds": 0.0}
 RESULT = {
     "text": "fine",
@@ -22,6 +22,7 @@ RESULT = {
     "handles": [],
     "artifacts": [],
 }
+PROGRESS = {"done": 1, "total": 2, "what": "x"}
 
 
 def raw(body: bytes) -> bytes:
@@ -48,6 +49,12 @@ def answer(how: str, request: dict[str, Any]) -> bytes:
         "two_answers": good + good,
         "no_answer_in_it": reply(request),
         "both": reply(request, ok=RESULT, error={"code": "internal", "message": ""}),
+        "progress_and_answer": reply(request, ok=RESULT, progress=PROGRESS),
+        "progress_without_total": reply(request, progress={"done": 1, "what": "x"}),
+        "progress_below_zero": reply(request, progress={**PROGRESS, "done": -1}),
+        "progress_with_a_book": reply(request, progress={**PROGRESS, "what": "x" * 201}),
+        "progress_of_nothing": reply({"id": "0" * 32}, progress=PROGRESS),
+        "progress_after_answer": good + reply(request, progress=PROGRESS),
         "unknown_code": reply(request, error={"code": "os.system", "message": "x"}),
         "long_message": reply(request, error={"code": "internal", "message": "x" * 5000}),
         "extra_key": reply(request, ok=RESULT, also=1),
@@ -70,6 +77,20 @@ def main(how: str) -> None:
     request = wire.read_frame(requests) or {}
     if how == "silent":
         time.sleep(600)
+    if how == "slow_progress":
+        while True:
+            replies.write(reply(request, progress=PROGRESS))
+            replies.flush()
+            time.sleep(0.1)
+    if how == "progress_flood":
+        line = reply(request, progress=PROGRESS) * 100
+        while True:
+            replies.write(line)
+            replies.flush()
+    if how == "cancels_nothing":
+        cancel = wire.read_frame(requests) or {}
+        replies.write(reply(cancel, ok={"and": "more"}))
+        replies.flush()
     if how == "torn":
         replies.write(b"\x00\x00\x10\x00{")
         replies.flush()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from marple.errors import ToolError
+from marple.tools.calls import current_call, note, report_progress
 from marple.tools.contract import Artifact, Cost, ToolResult, tool
 
 
@@ -52,6 +53,50 @@ def wait(target, *, seed: int, seconds: float) -> ToolResult:
     """
     time.sleep(seconds)
     return ToolResult(text=f"slept {seconds}")
+
+
+@tool(rung=1, parallel=True)
+def steps(target, *, seed: int, count: int, seconds: float = 0.0) -> ToolResult:
+    """Take steps, say how many are done, and end when cancelled.
+
+    Args:
+        count: how many.
+        seconds: how long each takes.
+
+    Example:
+        {"count": 3}
+    """
+    value = seed
+    for done in range(count):
+        report_progress(done, count, "steps")
+        time.sleep(seconds)
+        value = (value * 6364136223846793005 + done) % 2**61
+    call = current_call()
+    assert call is not None
+    note("one note")
+    note("one note")
+    note("another note")
+    return ToolResult(text="done", data={"value": value, "fresh": call.fresh})
+
+
+@tool(rung=1, needs=("sae",))
+def with_sae(target, *, seed: int) -> ToolResult:
+    """Say which sparse autoencoders are there.
+
+    Example:
+        {}
+    """
+    return ToolResult(text="", data={"names": list(target.saes)})
+
+
+@tool(rung=1, needs=("corpus",))
+def with_corpus(target, *, seed: int) -> ToolResult:
+    """Give the corpus back.
+
+    Example:
+        {}
+    """
+    return ToolResult(text=target.corpus.read_text(encoding="utf-8"))
 
 
 @tool(rung=1)
@@ -103,6 +148,8 @@ def fail(target, *, seed: int, how: str) -> ToolResult:
         return ToolResult(text="", artifacts=(Artifact("../x", "image/png", b""),))
     if how == "surrogate":
         raise ToolError("\ud800")
+    if how == "exit":
+        raise SystemExit(3)
     if how == "leave":
         os._exit(3)
     return ToolResult(text="did not fail")

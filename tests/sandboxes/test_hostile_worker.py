@@ -80,6 +80,12 @@ def running(group: int) -> list[str]:
         "not_base64",
         "path_as_name",
         "request_to_host",
+        "progress_and_answer",
+        "progress_without_total",
+        "progress_below_zero",
+        "progress_with_a_book",
+        "progress_of_nothing",
+        "progress_flood",
     ],
 )
 async def test_breaking_the_protocol_ends_the_worker(how: str, hostile: Path, staged: StagedTarget) -> None:
@@ -92,8 +98,9 @@ async def test_breaking_the_protocol_ends_the_worker(how: str, hostile: Path, st
     assert worker.pid not in children()
 
 
-async def test_a_second_answer_is_one_too_many(hostile: Path, staged: StagedTarget) -> None:
-    async with await start(hostile, "two_answers", staged) as worker:
+@pytest.mark.parametrize("how", ["two_answers", "progress_after_answer"])
+async def test_an_answer_is_the_last_that_is_heard_of_a_call(how: str, hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, how, staged) as worker:
         assert (await worker.call("x", {}, seed=0)).text == "fine"
         with pytest.raises(WireError):
             await worker.call("x", {}, seed=0, timeout=10)
@@ -111,6 +118,41 @@ async def test_silence_is_a_timeout_for_every_outstanding_call(hostile: Path, st
         with pytest.raises(WorkerTimeoutError):
             await worker.call("x", {}, seed=0)
     assert worker.pid not in children()
+
+
+async def test_each_call_has_its_own_clock(hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, "silent", staged) as worker:
+        first = asyncio.create_task(worker.call("x", {}, seed=0, timeout=20))
+        second = asyncio.create_task(worker.call("x", {}, seed=0, timeout=0.3))
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [str(outcome).split(";")[0] for outcome in outcomes] == ["x gave no answer in 0.3 s"] * 2
+
+
+async def test_progress_is_no_answer_and_buys_no_time(hostile: Path, staged: StagedTarget) -> None:
+    heard: list[tuple[int, int, str]] = []
+    async with await start(hostile, "slow_progress", staged) as worker:
+        with pytest.raises(WorkerTimeoutError):
+            await worker.call("x", {}, seed=0, timeout=0.5, on_progress=lambda *progress: heard.append(progress))
+    assert set(heard) == {(1, 2, "x")}
+
+
+async def test_a_cancelled_call_still_has_to_end_in_time(hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, "silent", staged) as worker:
+        call = asyncio.create_task(worker.call("x", {}, seed=0, timeout=0.3))
+        await asyncio.sleep(0.1)
+        call.cancel()
+        with pytest.raises(WorkerTimeoutError):
+            await worker.call("x", {}, seed=0, timeout=20)
+        assert call.cancelled()
+
+
+async def test_an_answer_to_a_cancellation_says_nothing(hostile: Path, staged: StagedTarget) -> None:
+    async with await start(hostile, "cancels_nothing", staged) as worker:
+        first, second = (asyncio.create_task(worker.call("x", {}, seed=0, timeout=10)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        with pytest.raises(WireError):
+            await second
 
 
 @pytest.mark.parametrize("how", ["torn", "closes_channel"])

@@ -1,0 +1,180 @@
+"""What a worker serves: a target out of a staged directory, what was staged beside it, and the tools it can run."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marple.tools import messages
+from marple.tools.calls import Call, check_cancelled, current_call, during, report_progress
+from marple.tools.contract import ToolResult, ToolSpec, unmet_needs
+from marple.tools.faults import UnknownTool, describe_fault
+
+if TYPE_CHECKING:
+    from marple.tools.target.target import Target
+
+__all__ = ["Served", "load"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded target and the tools that it can be given to."""
+
+    target: Target
+    tools: Mapping[str, ToolSpec]
+
+    def describe(self) -> dict[str, Any]:
+        """The reply to ``hello``."""
+        return {
+            "protocol": messages.PROTOCOL,
+            "tools": [_info(spec) for spec in self.tools.values()],
+            "target": dict(self.target.facts),
+            "reference": self.target.reference is not None,
+            "stamp": _stamp(),
+        }
+
+    def call(self, request: messages.Call) -> dict[str, Any]:
+        """Run one tool and put the notes of the call under its text.
+
+        Raises:
+            UnknownTool: there is no such tool.
+            CallCancelled: the host has cancelled the call under way.
+        """
+        spec = self.tools.get(request.tool)
+        if spec is None:
+            raise UnknownTool(f"there is no tool {request.tool[:100]!r}; there are {', '.join(self.tools)}")
+        check_cancelled()
+        result = spec.run(self.target, request.arguments, seed=request.seed)
+        check_cancelled()
+        return messages.result_to_json(_with_notes(result))
+
+    def self_test(self) -> dict[str, Any]:
+        """The outcome of every tool's known-answer test.
+
+        Raises:
+            CallCancelled: the host has cancelled the request.
+        """
+        outcomes = []
+        for done, spec in enumerate(self.tools.values()):
+            report_progress(done, len(self.tools), "self-tests")
+            outcomes.append(_self_test(spec))
+        return {"outcomes": outcomes}
+
+
+def _with_notes(result: ToolResult) -> ToolResult:
+    call = current_call()
+    if call is None or not call.notes:
+        return result
+    return dataclasses.replace(result, text="\n".join([result.text, *call.notes]))
+
+
+def _self_test(spec: ToolSpec) -> dict[str, Any]:
+    if spec.self_test is None:
+        return {"name": spec.name, "ok": False, "message": "has no self-test"}
+    try:
+        # A call of its own: what the test's experiments report is not the progress of the self-tests.
+        with during(Call()):
+            spec.self_test()
+    except Exception as error:
+        return {"name": spec.name, "ok": False, "message": describe_fault(error)[1]}
+    return {"name": spec.name, "ok": True, "message": ""}
+
+
+# ---------------------------------------------------------------------------------------------- loading
+
+
+def load(root: Path, config: messages.WorkerConfig) -> Served:
+    """Load what the configuration names; every path in it is relative to ``root``.
+
+    Raises:
+        TargetRefusedError: the target or what lies beside it cannot be loaded, or does not fit together.
+    """
+    _prepare_environment(root, config.threads)
+    # Importing torch and transformers allocates millions of long-lived objects; collecting in between
+    # takes a fifth of the start.
+    gc.disable()
+    try:
+        import torch
+
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        from marple.tools.contract import discover_tools
+
+        target = _load_target(root, config)
+        tools = discover_tools([root / plugin for plugin in config.plugins])
+    finally:
+        gc.enable()
+        gc.freeze()
+    return Served(target, {name: spec for name, spec in tools.items() if not unmet_needs(spec.needs, target)})
+
+
+def _load_target(root: Path, config: messages.WorkerConfig) -> Target:
+    from marple.tools.target.loading import load_target
+
+    device = _device(config.device)
+    if config.adapter is not None:
+        base = root / config.target
+        return load_target(root / config.adapter, base=base, share_base=True, device=device, dtype=config.dtype)
+    reference = None if config.reference is None else root / config.reference
+    return load_target(root / config.target, reference=reference, device=device, dtype=config.dtype)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _prepare_environment(root: Path, threads: int | None) -> None:
+    # The process starts without any variable; these keep libraries from the network and from the home directory.
+    nowhere = str(root / "none")
+    os.environ.update(
+        HF_HUB_OFFLINE="1",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+        TRANSFORMERS_OFFLINE="1",
+        TRANSFORMERS_VERBOSITY="error",
+        TOKENIZERS_PARALLELISM="false",
+        HF_HOME=nowhere,
+        TORCH_HOME=nowhere,
+        MPLCONFIGDIR=nowhere,
+    )
+    if threads is not None:
+        os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+
+
+# ---------------------------------------------------------------------------------------------- what is said of it
+
+
+def _info(spec: ToolSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "rung": spec.rung,
+        "parallel": spec.parallel,
+        "needs": list(spec.needs),
+        "parameters": dict(spec.parameters),
+    }
+
+
+def _stamp() -> dict[str, Any]:
+    import torch
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
