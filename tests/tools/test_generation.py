@@ -109,7 +109,7 @@ def test_running_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
         if sizes[-1] > 2:
             raise torch.OutOfMemoryError("no memory")
 
-    tight.model.register_forward_pre_hook(small_memory, with_kwargs=True)
+    tight.model.model.register_forward_pre_hook(small_memory, with_kwargs=True)
     assert tight.generate(prompts, max_new_tokens=6, temperature=1.0, seeds=range(5)) == expected
     assert sizes[:2] == [5, 2]
 
@@ -120,7 +120,7 @@ def test_one_row_that_does_not_fit_is_a_memory_error() -> None:
     def no_memory(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         raise torch.OutOfMemoryError("no memory")
 
-    tight.model.register_forward_pre_hook(no_memory)
+    tight.model.model.register_forward_pre_hook(no_memory)
     with pytest.raises(MemoryError, match="one request alone"):
         tight.generate([[5, 6], [7]], max_new_tokens=2, temperature=0.0, seeds=[0, 1])
 

@@ -22,18 +22,29 @@ def uniform_draws(seeds: Sequence[int], steps: int) -> Tensor:
     return torch.stack(rows) if rows else torch.empty(0, steps, dtype=torch.float64)
 
 
-def choose_tokens(logits: Tensor, draws: Tensor, *, temperature: float, top_p: float = 1.0) -> Tensor:
+def choose_tokens(logits: Tensor, draws: Tensor, *, temperature: float | Tensor, top_p: float | Tensor = 1.0) -> Tensor:
     """The next token ids, shape ``(row,)``, by inverting the cumulative distribution at each row's draw.
 
     Args:
         logits: ``(row, vocabulary)``.
         draws: uniform numbers in [0, 1), ``(row,)``.
-        temperature: 0 takes the most probable token.
+        temperature: one for all rows, or ``(row,)``; 0 takes the most probable token.
         top_p: keep the smallest set of most probable tokens with at least this mass (nucleus sampling,
-            Holtzman et al. 2020); 1 keeps all.
+            Holtzman et al. 2020); 1 keeps all; one for all rows, or ``(row,)``.
     """
-    if temperature == 0:
-        return logits.argmax(dim=-1)
+    rows = logits.shape[0]
+    heat = torch.as_tensor(temperature, dtype=torch.float64).cpu().expand(rows)
+    mass = torch.as_tensor(top_p, dtype=torch.float64).cpu().expand(rows)
+    chosen = logits.argmax(dim=-1)
+    for warm, kept in {(float(t), float(p)) for t, p in zip(heat, mass, strict=True) if t > 0}:
+        mine = ((heat == warm) & (mass == kept)).nonzero().squeeze(-1).to(logits.device)
+        if len(mine) == rows:
+            return _draw(logits, draws, warm, kept)
+        chosen[mine] = _draw(logits[mine], draws.to(logits.device)[mine], warm, kept)
+    return chosen
+
+
+def _draw(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> Tensor:
     # Double precision, so that the order in which a long tail is summed cannot move a draw to another token.
     precise = torch.float32 if logits.device.type == "mps" else torch.float64
     probabilities = torch.softmax(logits.to(precise) / temperature, dim=-1)
@@ -41,8 +52,8 @@ def choose_tokens(logits: Tensor, draws: Tensor, *, temperature: float, top_p: f
         probabilities = _nucleus(probabilities, top_p)
     cumulative = probabilities.cumsum(dim=-1)
     points = draws.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]
-    chosen = torch.searchsorted(cumulative, points, right=True).squeeze(-1)
-    return chosen.clamp(max=logits.shape[-1] - 1)
+    found = torch.searchsorted(cumulative, points, right=True).squeeze(-1)
+    return found.clamp(max=logits.shape[-1] - 1)
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
