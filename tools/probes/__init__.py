@@ -1,0 +1,1 @@
+"""Linear probes with their controls: closed-form fits, cross-validation, baselines, and what a probe may claim."""

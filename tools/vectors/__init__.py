@@ -1,0 +1,1 @@
+"""Directions in activation space: how they are made, kept in the worker, and stored in files."""
