@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from marple.errors import ToolError
+from marple.tools.engine.sites import Site
 from marple.tools.target.target import Target
 
-__all__ = ["lens_of_directions", "ranks", "show_tokens", "token_text", "top_tokens", "word_tokens"]
+__all__ = [
+    "LensReading",
+    "lens_of_directions",
+    "ranks",
+    "read_lens",
+    "show_tokens",
+    "token_text",
+    "top_tokens",
+    "word_tokens",
+]
 
 
 def lens_of_directions(target: Target, directions: Tensor) -> Tensor:
@@ -68,3 +79,69 @@ def word_tokens(target: Target, words: Sequence[str]) -> dict[str, tuple[int, ..
             raise ToolError(f'words: {word!r} has no token of its own; give a word that can be said, such as "lamp"')
         found[word] = tokens
     return found
+
+
+@dataclass(frozen=True)
+class LensReading:
+    """What the lens reads at each layer and position; log-probabilities and entropies in nats."""
+
+    layers: tuple[int, ...]
+    positions: tuple[int, ...]
+    tokens: Tensor
+    """Most probable tokens, ``(layer, position, rank)``."""
+    probabilities: Tensor
+    """Theirs."""
+    entropy: Tensor
+    """``(layer, position)``."""
+    kl: Tensor
+    """Divergence of the last layer's distribution from this layer's, ``(layer, position)``; 0 at the last layer."""
+    word_ranks: Tensor
+    """Best rank of each word, ``(layer, position, word)``."""
+    word_logprobs: Tensor
+    """Log-probability that one of the word's tokens comes next, ``(layer, position, word)``."""
+
+
+def read_lens(
+    target: Target,
+    ids: Sequence[int],
+    *,
+    layers: Sequence[int],
+    positions: Sequence[int],
+    words: Sequence[Sequence[int]] = (),
+    top: int = 5,
+) -> LensReading:
+    """Every layer's ``resid_post`` through the lens; the last layer gives the model's own next-token distribution.
+
+    Args:
+        target: the model.
+        ids: tokens of the prompt.
+        layers: which, in order.
+        positions: which, from 0.
+        words: for each word the tokens that stand for it.
+        top: how many tokens to keep.
+    """
+    last = Site(target.layers - 1, "resid_post")
+    sites = [Site(layer, "resid_post") for layer in layers]
+    found = target.capture([list(ids)], list(dict.fromkeys((*sites, last))), positions=list(positions))
+    final = _log_probabilities(target, found[last][0])
+    tokens, probabilities, entropy, kl, placed, said = [], [], [], [], [], []
+    for site in sites:
+        logs = _log_probabilities(target, found[site][0])
+        values, best = logs.topk(min(top, logs.shape[-1]))
+        tokens.append(best)
+        probabilities.append(values.exp())
+        entropy.append(-(logs.exp() * logs).sum(-1))
+        kl.append((final.exp() * (final - logs)).sum(-1))
+        placed.append(torch.stack([ranks(logs, one) for one in words], -1) if words else logs.new_zeros(len(logs), 0))
+        said.append(
+            torch.stack([logs[:, list(one)].logsumexp(-1) for one in words], -1)
+            if words
+            else logs.new_zeros(len(logs), 0)
+        )
+    stacked = [torch.stack(part) for part in (tokens, probabilities, entropy, kl, placed, said)]
+    return LensReading(tuple(layers), tuple(positions), *stacked)
+
+
+def _log_probabilities(target: Target, hidden: Tensor) -> Tensor:
+    # Double precision: a divergence of equal distributions is 0 and not rounding.
+    return target.lens(hidden).double().cpu().log_softmax(-1)

@@ -78,13 +78,17 @@ def check_comparable(target: Target, reference: Target) -> None:
     for what, ours, theirs in (
         ("layers", target.layers, reference.layers),
         ("d_model", target.d_model, reference.d_model),
-        ("vocabulary", target.facts["vocab"], reference.facts["vocab"]),
+        ("vocabulary", _vocabulary(target), _vocabulary(reference)),
     ):
         if ours != theirs:
             raise ToolError(
                 f"the target has {what} {ours} and the reference {theirs}: activations can only be subtracted between "
                 "models of one shape, such as a fine-tune and its base; compare works on replies instead"
             )
+
+
+def _vocabulary(model: Target) -> int:
+    return int(model.model.config.get_text_config().vocab_size)
 
 
 def read_passages(target: Target, passages: Sequence[Passage], *, layers: Sequence[int]) -> Reading:

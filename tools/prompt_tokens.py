@@ -1,0 +1,61 @@
+"""Token ids of what an experiment reads, raw text or a conversation, and positions in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from marple.errors import ToolError
+from marple.tools.arguments import Message, check_conversation
+from marple.tools.target.target import Target
+
+__all__ = ["encode_prompt", "fits_context", "resolve_positions"]
+
+
+def encode_prompt(
+    model: Target, *, text: str | None, messages: list[Message] | None, prefill: str | None = None
+) -> list[int]:
+    """Token ids of either raw text or a conversation, for a conversation with the beginning of the reply.
+
+    Raises:
+        ToolError: both or neither are given, the conversation does not end with a user message, or the prompt is longer
+            than the context.
+    """
+    if (text is None) == (messages is None):
+        raise ToolError('give either text or messages, and only one; for example "text": "The capital of France is"')
+    if text is not None:
+        if prefill:
+            raise ToolError("prefill begins a reply and needs messages; put it behind the text itself")
+        return fits_context(model, model.encode(text))
+    check_conversation(messages or [])
+    return fits_context(model, model.render(messages or [], prefill=prefill))
+
+
+def fits_context(model: Target, ids: list[int]) -> list[int]:
+    """The ids, if they fit into the model's context.
+
+    Raises:
+        ToolError: they do not, or there are none.
+    """
+    if not ids:
+        raise ToolError("the prompt has no tokens: give at least one character of text")
+    if model.context is not None and len(ids) > model.context:
+        raise ToolError(
+            f"the prompt has {len(ids)} tokens, but the model's context holds {model.context}: shorten it, for example "
+            "to its end"
+        )
+    return ids
+
+
+def resolve_positions(positions: Sequence[int], length: int) -> list[int]:
+    """Positions counted from 0, in order and each once; negative ones count from the end of the prompt.
+
+    Raises:
+        ToolError: a position is outside of the prompt.
+    """
+    for position in positions:
+        if not -length <= position < length:
+            raise ToolError(
+                f"position {position} is outside of the prompt, which has {length} tokens: allowed are 0 to "
+                f"{length - 1}, or -1 (the last token) to -{length}"
+            )
+    return sorted({position % length for position in positions})
