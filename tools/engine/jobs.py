@@ -86,6 +86,10 @@ class Job:
         """Tokens of prompt and continuation still to be read."""
         return len(self.request.tokens) - self.start
 
+    def remaining_of(self) -> int:
+        """``remaining``, as a function."""
+        return self.remaining
+
     @property
     def final_length(self) -> int:
         """Most positions it may come to use."""
