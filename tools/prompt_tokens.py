@@ -1,4 +1,4 @@
-"""Token ids of what an experiment reads, raw text or a conversation, and positions in them."""
+"""Token ids of what an experiment reads, raw text or a conversation, and the places in it that are meant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from marple.errors import ToolError
 from marple.tools.arguments import Message, check_conversation
+from marple.tools.engine.sites import SiteName
 from marple.tools.target.target import Target
 
-__all__ = ["encode_prompt", "fits_context", "resolve_positions"]
+__all__ = ["encode_prompt", "first_token", "fits_context", "resolve_layers", "resolve_positions"]
 
 
 def encode_prompt(
@@ -59,3 +60,28 @@ def resolve_positions(positions: Sequence[int], length: int) -> list[int]:
                 f"{length - 1}, or -1 (the last token) to -{length}"
             )
     return sorted({position % length for position in positions})
+
+
+def resolve_layers(model: Target, layers: Sequence[int] | None, *, site: SiteName = "resid_post") -> list[int]:
+    """Layers counted from 0, in order and each once; all of them for None.
+
+    Raises:
+        ToolError: the model has no such layer.
+    """
+    return sorted({model.site(site, layer).layer for layer in (range(model.layers) if layers is None else layers)})
+
+
+def first_token(model: Target, prompt: Sequence[int], continuation: str) -> int:
+    """The token with which a continuation begins behind a prompt.
+
+    A word is tried with a space before it too; what takes fewer tokens is meant.
+
+    Raises:
+        ToolError: the continuation has no tokens.
+    """
+    forms = dict.fromkeys((continuation, f" {continuation.lstrip()}"))
+    tokenized = [model.tokenizer(form, add_special_tokens=False)["input_ids"] for form in forms]
+    least = min(tokenized, key=len)
+    if not least or not continuation.strip():
+        raise ToolError(f'{continuation!r} has no tokens: give what might come next, such as " lamp"')
+    return int(least[0])

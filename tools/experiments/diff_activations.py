@@ -19,6 +19,7 @@ from marple.tools.diffing.reading import Passage, Reading, check_comparable, rea
 from marple.tools.diffing.steering import SteeredReference, steer_reference
 from marple.tools.lenses import token_text, word_tokens
 from marple.tools.plots import visible
+from marple.tools.prompt_tokens import resolve_layers
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
 
@@ -102,7 +103,7 @@ def diff_activations(
     check_comparable(target, target.reference)
     read = read or ("reply" if texts is None else "all")
     _check_reading(conditions, texts, dialogue=bool(system or prefill), read=read, steer=bool(steer), replies=replies)
-    chosen = _layers(target, layers)
+    chosen = resolve_layers(target, layers)
     at = _steer_layer(chosen, steer_layer)
     known = word_tokens(target, words or ())
     asked = [(label, one) for label, many in (conditions or {_TEXTS: texts or []}).items() for one in many]
@@ -163,10 +164,6 @@ def _check_reading(conditions: object, texts: object, *, dialogue: bool, read: R
     if read != "reply" and (steer or replies == "both"):
         given = "steer" if steer else 'replies "both"'
         raise ToolError(f'{given} needs replies, and read is "{read}": use conditions with read "reply"')
-
-
-def _layers(target: Target, layers: Sequence[int] | None) -> list[int]:
-    return [target.site("resid_post", layer).layer for layer in sorted(set(layers or range(target.layers)))]
 
 
 def _steer_layer(chosen: Sequence[int], steer_layer: int | None) -> int:

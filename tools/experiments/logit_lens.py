@@ -13,7 +13,7 @@ from marple.tools.contract import Artifact, Cost, ToolResult, tool
 from marple.tools.engine.sites import Site
 from marple.tools.lenses import LensReading, read_lens, token_text, word_tokens
 from marple.tools.plots import figure, plot_artifact, visible
-from marple.tools.prompt_tokens import encode_prompt, fits_context, resolve_positions
+from marple.tools.prompt_tokens import encode_prompt, fits_context, resolve_layers, resolve_positions
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
 
@@ -99,7 +99,7 @@ def logit_lens(
     """
     ids = encode_prompt(target, text=text, messages=messages, prefill=prefill)
     at = resolve_positions(positions or range(-min(_DEFAULT_POSITIONS, len(ids)), 0), len(ids))
-    chosen = [target.site("resid_post", layer).layer for layer in sorted(set(layers or range(target.layers)))]
+    chosen = resolve_layers(target, layers)
     known = word_tokens(target, words or ())
     forms = list(known.values())
     reading = read_lens(target, ids, layers=chosen, positions=at, words=forms, top=top)
