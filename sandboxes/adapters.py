@@ -1,4 +1,4 @@
-"""Plain LoRA adapters, merged into the base weights so that no adapter name or rank is left to see.
+"""Plain LoRA adapters: merged into the base weights, so that no adapter name or rank is left to see, or kept apart.
 
 ``W + (alpha / r) B A`` (Hu et al., 2021; ``alpha / sqrt(r)`` for rank-stabilised LoRA), computed in float32.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marple.errors import TargetRefusedError
-from marple.sandboxes.weights import Tensor, Weights, open_regular, read_tensor, read_weights
+from marple.sandboxes.weights import Tensor, Weights, copy_weights, open_regular, read_tensor, read_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Matrix = npt.NDArray[np.float32]
 
-__all__ = ["Adapter", "read_adapter"]
+__all__ = ["Adapter", "read_adapter", "write_adapter"]
 
 _PREFIX = "base_model.model."
 _SIDES = {".lora_A.weight": "A", ".lora_B.weight": "B"}
@@ -102,6 +103,33 @@ def read_adapter(path: Path) -> Adapter:
         rank_stabilised=bool(config.get("use_rslora")),
         transposed=bool(config.get("fan_in_fan_out")),
     )
+
+
+def write_adapter(adapter: Adapter, destination: Path) -> None:
+    """Write it as a PEFT directory of its own that says no more than what it computes.
+
+    Its tensors' names are those of the modules they change, which all adapters of a base have in common; the modules
+    are listed one by one, whatever pattern chose them.
+    """
+    destination.mkdir()
+    ranks = {
+        name.removesuffix(".weight"): adapter.weights.tensors[sides["A"]].shape[0]
+        for name, sides in sorted(adapter.modules.items())
+    }
+    rank = Counter(ranks.values()).most_common(1)[0][0]
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "inference_mode": True,
+        "r": rank,
+        "rank_pattern": {module: one for module, one in ranks.items() if one != rank},
+        "lora_alpha": adapter.alpha,
+        "use_rslora": adapter.rank_stabilised,
+        "fan_in_fan_out": adapter.transposed,
+        "target_modules": list(ranks),
+    }
+    (destination / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    copy_weights(adapter.weights, destination / "adapter_model.safetensors")
 
 
 def _require_plain(config: Any) -> None:

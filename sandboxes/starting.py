@@ -33,6 +33,9 @@ async def start_worker(
     config = WorkerConfig(
         target=_inside(staged.root, staged.target),
         reference=None if staged.reference is None else _inside(staged.root, staged.reference),
+        adapter=None if staged.adapter is None else _inside(staged.root, staged.adapter),
+        saes=[_inside(staged.root, sae) for sae in staged.saes],
+        corpus=None if staged.corpus is None else _inside(staged.root, staged.corpus),
         plugins=[_inside(staged.root, plugin) for plugin in staged.plugins],
         device=limits.device,
         dtype=limits.dtype,

@@ -170,8 +170,8 @@ def unmet_needs(needs: Iterable[Need], target: Target) -> list[Need]:
     """Those of a tool's needs that are not loaded beside this target."""
     there = {
         "reference": target.reference is not None,
-        "sae": bool(getattr(target, "saes", None)),
-        "corpus": getattr(target, "corpus", None) is not None,
+        "sae": bool(target.saes),
+        "corpus": target.corpus is not None,
     }
     return [need for need in needs if not there[need]]
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marple.errors import TargetRefusedError, ToolError, UsageError
 from marple.tools import messages
 from marple.tools.calls import Call, check_cancelled, current_call, during, report_progress
 from marple.tools.contract import ToolResult, ToolSpec, unmet_needs
 from marple.tools.faults import UnknownTool, describe_fault
 
 if TYPE_CHECKING:
+    from marple.tools.saes.sae import SAE
     from marple.tools.target.target import Target
 
 __all__ = ["Served", "load"]
@@ -34,7 +37,7 @@ class Served:
         return {
             "protocol": messages.PROTOCOL,
             "tools": [_info(spec) for spec in self.tools.values()],
-            "target": dict(self.target.facts),
+            "target": {**self.target.facts, "saes": _sae_facts(self.target), "corpus": self.target.corpus is not None},
             "reference": self.target.reference is not None,
             "stamp": _stamp(),
         }
@@ -107,6 +110,8 @@ def load(root: Path, config: messages.WorkerConfig) -> Served:
         from marple.tools.contract import discover_tools
 
         target = _load_target(root, config)
+        target.saes = _load_saes(root, config.saes, target)
+        target.corpus = None if config.corpus is None else root / config.corpus
         tools = discover_tools([root / plugin for plugin in config.plugins])
     finally:
         gc.enable()
@@ -123,6 +128,29 @@ def _load_target(root: Path, config: messages.WorkerConfig) -> Target:
         return load_target(root / config.adapter, base=base, share_base=True, device=device, dtype=config.dtype)
     reference = None if config.reference is None else root / config.reference
     return load_target(root / config.target, reference=reference, device=device, dtype=config.dtype)
+
+
+def _load_saes(root: Path, folders: Sequence[str], target: Target) -> dict[str, SAE]:
+    """The SAEs by name: the site each reads, with a number behind it where several read the same."""
+    from marple.tools.saes.loading import load_sae
+
+    saes: dict[str, SAE] = {}
+    for folder in folders:
+        try:
+            sae = load_sae(root / folder, device=target.device)
+            site = str(sae.check_fits(target))
+        except (UsageError, ToolError) as error:
+            # The path is of no use to a person; the place in the list is.
+            reason = str(error).replace(f"{root}/", "")
+            raise TargetRefusedError(f"{Path(folder).parts[1]}: {reason}") from error
+        name = next(name for name in _names(site) if name not in saes)
+        saes[name] = sae
+    return saes
+
+
+def _names(site: str) -> Iterator[str]:
+    yield site
+    yield from (f"{site}.{number}" for number in itertools.count(2))
 
 
 def _device(name: str) -> str:
@@ -147,7 +175,7 @@ def _prepare_environment(root: Path, threads: int | None) -> None:
         TOKENIZERS_PARALLELISM="false",
         HF_HOME=nowhere,
         TORCH_HOME=nowhere,
-        MPLCONFIGDIR=nowhere,
+        MPLCONFIGDIR=str(root / "cache"),
     )
     if threads is not None:
         os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
@@ -165,6 +193,20 @@ def _info(spec: ToolSpec) -> dict[str, Any]:
         "needs": list(spec.needs),
         "parameters": dict(spec.parameters),
     }
+
+
+def _sae_facts(target: Target) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "site": str(sae.site),
+            "architecture": sae.architecture,
+            "d_in": sae.d_in,
+            "d_sae": sae.d_sae,
+            "fingerprint": sae.fingerprint,
+        }
+        for name, sae in target.saes.items()
+    ]
 
 
 def _stamp() -> dict[str, Any]:

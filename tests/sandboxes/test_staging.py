@@ -54,7 +54,7 @@ def test_two_models_of_a_family_look_the_same_from_outside(models: Path) -> None
         assert set(first) >= {"config.json", "model.safetensors", "tokenizer.json"}
         assert {mode for path, (mode, _, _) in first.items() if "." in path[1:]} == {0o444}
         assert {time for _, _, time in first.values()} == {0}
-        assert {entry.name for entry in one.root.iterdir()} == {"target", "reference"}
+        assert {entry.name for entry in one.root.iterdir()} == {"target", "reference", "cache"}
         assert listing(one.root)["."][::2] == (0o555, 0)
 
 
