@@ -66,8 +66,10 @@ def shares(outcomes: Sequence[str]) -> dict[str, float]:
 
 def total_variation(first: Sequence[str], second: Sequence[str]) -> float:
     """Half the summed difference of the two distributions: 0 where they are equal, 1 where they share nothing."""
-    ours, theirs = shares(first), shares(second)
-    return sum(abs(ours.get(name, 0.0) - theirs.get(name, 0.0)) for name in {*ours, *theirs}) / 2
+    ours, theirs = Counter(first), Counter(second)
+    # In whole numbers, so that the order of the outcomes does not matter.
+    apart = sum(abs(ours[name] * len(second) - theirs[name] * len(first)) for name in ours | theirs)
+    return apart / (2 * len(first) * len(second))
 
 
 def compare_outcomes(first: Sequence[str], second: Sequence[str], *, seed: int) -> Change:
