@@ -170,8 +170,9 @@ def _build(
 def _vector(edit: Intervention, window: RowWindow, width: int) -> Tensor:
     vector = edit.vector.detach().to("cpu", torch.float32)
     if edit.op in ("norm_add", "ablate", "clamp"):
-        # A zero vector has no direction and edits nothing.
-        vector = vector / vector.norm(dim=-1, keepdim=True).clamp(min=1e-30)
+        # In double precision no finite vector is too long or too short; a zero vector has no direction.
+        long = vector.double()
+        vector = (long / long.norm(dim=-1, keepdim=True).clamp(min=1e-300)).float()
     if vector.ndim == 1:
         return vector
     laid = torch.zeros(width, vector.shape[-1])

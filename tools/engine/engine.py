@@ -20,7 +20,7 @@ from marple.tools.engine.passes import Runner
 from marple.tools.engine.prefixes import PrefixCache
 from marple.tools.engine.reading import Reader, Seed, shared_prefixes
 from marple.tools.engine.requests import Output, Request
-from marple.tools.engine.results import ResultCache
+from marple.tools.engine.results import ResultCache, copied
 from marple.tools.engine.work import Work
 
 __all__ = ["Engine"]
@@ -251,11 +251,19 @@ class Engine:
 
     def finish(self, job: Job) -> None:
         """Hand a job's answer to its caller."""
-        output = job.output()
+        try:
+            output = job.output(self.runner.architecture.d_model)
+        except Exception as error:
+            if _out_of_memory(error):
+                raise
+            # An encoder of its own: nobody else's affair.
+            job.ticket.fail(error)
+            self._abandoned = True
+            return
         with self.lock:
             self._results.add(job.request, output)
-            for place in job.places:
-                job.ticket.outputs[place] = output
+            for at, place in enumerate(job.places):
+                job.ticket.outputs[place] = copied(output) if at else output
             job.ticket.left -= len(job.places)
             if job.ticket.left == 0:
                 self.lock.notify_all()

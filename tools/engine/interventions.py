@@ -104,9 +104,9 @@ class Intervention:
         if position < prompt_length:
             if not self.edits_prompt or not _listed(position, self.positions, prompt_length):
                 return False
+            if self.exclude_positions and _listed(position, self.exclude_positions, prompt_length):
+                return False
         elif not self.edits_generation or not self._in_window(position - prompt_length):
-            return False
-        if self.exclude_positions and _listed(position, self.exclude_positions, prompt_length):
             return False
         return (self.tokens is None or token in self.tokens) and token not in self.exclude_tokens
 

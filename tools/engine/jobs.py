@@ -155,10 +155,17 @@ class Job:
         """Its tokens in a pass, for the edits."""
         return RowWindow(self.request.interventions, len(self.request.prompt), start, tokens)
 
-    def output(self) -> Output:
+    def _in_order(self, capture: Capture, hidden: Tensor) -> Tensor:
+        """What was read from left to right, in the order in which it was asked for."""
+        if isinstance(capture.positions, str):
+            return hidden
+        asked = torch.tensor(self.positions(capture))
+        return hidden[asked.argsort(stable=True).argsort().to(hidden.device)]
+
+    def output(self, d_model: int) -> Output:
         """The answer, once everything was read."""
         captured = tuple(
-            _slice(capture, torch.cat(chunks) if chunks else torch.zeros(0, 0))
+            _slice(capture, self._in_order(capture, torch.cat(chunks) if chunks else torch.zeros(0, d_model)))
             for capture, chunks in zip(self.request.captures, self.chunks, strict=True)
         )
         return Output(tuple(self.tokens), self.finish, tuple(self.logprobs), captured, self.logits)
@@ -166,6 +173,10 @@ class Job:
 
 def _slice(capture: Capture, hidden: Tensor) -> Tensor | TopFeatures:
     wide = hidden.float()
+    if not len(wide):
+        width = wide.shape[1] if capture.project is None else capture.project.shape[0]
+        empty = torch.zeros(0, width if capture.encoder is None else capture.top_k)
+        return empty if capture.encoder is None else TopFeatures(empty, empty.long())
     if capture.encoder is not None:
         values, indices = capture.encoder.top(wide, capture.top_k)
         return TopFeatures(values.cpu(), indices.cpu())

@@ -21,7 +21,7 @@ from marple.tools.target.sampling import choose_tokens
 
 __all__ = ["Lane", "Steward"]
 
-_Known = dict[tuple[Any, tuple[int, ...]], Prefix]
+_Name = tuple[Any, tuple[int, ...]]
 
 
 class Steward(Protocol):
@@ -65,31 +65,33 @@ class Lane:
 
     def admit(self) -> None:
         """Read prompts into free rows."""
-        admitted = self._take()
-        known: _Known = {}
-        unread: list[Job] = []
-        to_read: set[tuple[Any, tuple[int, ...]]] = set()
-        for job in admitted:
-            name = _name(job)
-            entry = known.get(name) or self._reader.prefixes.whole(*name)
-            if entry is not None and entry.hidden is not None and not job.reads_prompt:
-                known[name] = entry
+        entering: list[tuple[Job, Prefix]] = []
+        followers: dict[Job, list[Job]] = {}
+        leaders: dict[_Name, Job] = {}
+        for job in self._take():
+            name = (job.key, job.request.prompt)
+            known = None if job.reads_prompt else self._reader.prefixes.whole(*name)
+            if known is not None and known.hidden is not None:
+                entering.append((job, known))
                 self._reader.work.prefix_tokens_reused += len(job.request.prompt)
-            elif job.reads_prompt or name not in to_read:
-                unread.append(job)
-                to_read.add(name)
+            elif job.reads_prompt or name not in leaders:
+                followers[job] = [job]
+                if not job.reads_prompt:
+                    leaders[name] = job
+            else:
+                followers[leaders[name]].append(job)
+        unread = list(followers)
         while unread:
             for job in unread:
                 self._reader.look_up(job)
             batch = alike(unread, Job.remaining_of, budget=self._steward.batch_tokens)
-            taken = set(map(id, batch))
-            unread = [job for job in unread if id(job) not in taken]
-            names = set(map(_name, batch))
-            concerned = [job for job in admitted if _name(job) in names]
-            self._steward.guarded(concerned, lambda batch=batch: known.update(self._prefill(batch)))  # type: ignore[misc]
-        entering = [job for job in admitted if _name(job) in known and not job.ticket.finished]
+            taken = set(batch)
+            unread = [job for job in unread if job not in taken]
+            concerned = [job for leader in batch for job in followers[leader]]
+            entering += self._prefill(batch, followers, concerned)
+        entering = [(job, entry) for job, entry in entering if not job.ticket.finished]
         if entering:
-            self._steward.guarded(entering, lambda: self._begin(entering, known))
+            self._steward.guarded([job for job, _ in entering], lambda: self._begin(entering))
 
     def _take(self) -> list[Job]:
         admitted: list[Job] = []
@@ -105,19 +107,27 @@ class Lane:
                 admitted.append(job)
         return admitted
 
-    def _prefill(self, jobs: Sequence[Job]) -> _Known:
-        slots = self._reader.group(jobs)
-        last = self._reader.read(jobs, slots=slots, stop_after=None)
-        found = {}
-        for row, job in enumerate(jobs):
-            prompt = job.request.prompt
-            entry = Prefix(job.key, prompt, slots.take(row, len(prompt)), last[row])
-            self._reader.prefixes.add(entry)
-            found[_name(job)] = entry
-        return found
+    def _prefill(
+        self, batch: Sequence[Job], followers: dict[Job, list[Job]], concerned: Sequence[Job]
+    ) -> list[tuple[Job, Prefix]]:
+        """Read a batch of prompts, each for all jobs that share it."""
+        found: list[tuple[Job, Prefix]] = []
 
-    def _begin(self, jobs: Sequence[Job], known: _Known) -> None:
-        entries = [known[_name(job)] for job in jobs]
+        def run() -> None:
+            slots = self._reader.group(batch)
+            last = self._reader.read(batch, slots=slots, stop_after=None)
+            for row, job in enumerate(batch):
+                prompt = job.request.prompt
+                entry = Prefix(job.key, prompt, slots.take(row, len(prompt)), last[row])
+                self._reader.prefixes.add(entry)
+                found.extend((follower, entry) for follower in followers[job])
+
+        self._steward.guarded(concerned, run)
+        return found if len(found) == len(concerned) else []
+
+    def _begin(self, entering: Sequence[tuple[Job, Prefix]]) -> None:
+        """Draw the first token of each and give it a row."""
+        jobs, entries = [job for job, _ in entering], [entry for _, entry in entering]
         unique = list({id(entry): entry for entry in entries}.values())
         place = {id(entry): at for at, entry in enumerate(unique)}
         states = torch.stack([entry.hidden for entry in unique if entry.hidden is not None])
@@ -144,8 +154,9 @@ class Lane:
         taps, owners = taps_for(jobs, spans, generated=True)
         work = Pass(windows, slots=self._slots, taps=taps, table=self._table)
         hidden = self._reader.step(work, adapted=jobs[0].request.adapted)
-        deliver(work, owners)
         chosen, logprobs = self._choose(jobs, self._reader.head(hidden[:, 0]))
+        # Only now: a step that runs out of memory before is made again.
+        deliver(work, owners)
         ended = []
         for row, (job, token, logprob) in enumerate(zip(list(jobs), chosen, logprobs, strict=True)):
             self._lengths[row] += 1
@@ -192,8 +203,3 @@ class Lane:
             self._slots.move(last, row, self._lengths[last])
             self.rows[row], self._lengths[row] = self.rows[last], self._lengths[last]
             del self.rows[last], self._lengths[last]
-
-
-def _name(job: Job) -> tuple[Any, tuple[int, ...]]:
-    """What a prompt's keys and values are known by."""
-    return (job.key, job.request.prompt)

@@ -95,8 +95,8 @@ class Runner:
         if work.slots is None:
             given = {"use_cache": False}
         else:
-            work.slots.open([window.start for window in work.windows], width)
-            given = {"use_cache": True, "past_key_values": work.slots, "position_ids": work.slots.positions}
+            work.slots.open([window.start for window in work.windows], [len(window.tokens) for window in work.windows])
+            given = {"use_cache": True, "past_key_values": work.slots, "position_ids": work.slots.position_ids}
             if not work.slots.is_fresh:
                 given["attention_mask"] = self._masks(work.slots)
         hidden: Tensor = self.architecture.decoder(input_ids=ids, **given).last_hidden_state

@@ -31,6 +31,11 @@ class Prefix:
         """Memory held."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.stored)
 
+    def copied(self) -> Prefix:
+        """The same in memory of its own: views would keep the whole batch."""
+        stored = [(keys.clone(), values.clone()) for keys, values in self.stored]
+        return Prefix(self.key, self.tokens, stored, None if self.hidden is None else self.hidden.clone())
+
 
 class PrefixCache:
     """The most recently used prefixes within a bound of memory.
@@ -76,13 +81,14 @@ class PrefixCache:
         return best, same
 
     def add(self, prefix: Prefix) -> None:
-        """Keep a prefix; what was not used for longest goes when memory is short."""
+        """Keep a copy of a prefix; what was not used for longest goes when memory is short."""
         name = (prefix.key, prefix.tokens)
         old = self._entries.pop(name, None)
         if old is not None:
-            self._held -= old.bytes
+            self._drop(old)
         if prefix.bytes > self._limit:
             return
+        prefix = prefix.copied()
         self._entries[name] = prefix
         self._held += prefix.bytes
         for _, block in _chain(prefix.key, prefix.tokens):

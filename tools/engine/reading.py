@@ -164,7 +164,8 @@ def shared_prefixes(jobs: Sequence[Job]) -> list[Seed]:
     groups: dict[tuple[bool, tuple[int, ...]], list[Job]] = defaultdict(list)
     for job in jobs:
         clean = min(job.limit, job.clean_limit)
-        if clean >= _SHARED_TOKENS:
+        # A prefix is read through all layers, which is more than a request that stops early needs.
+        if clean >= _SHARED_TOKENS and job.stop_after is None:
             groups[job.request.adapted, job.request.prompt[:_SHARED_TOKENS]].append(job)
     found = []
     for (adapted, _), group in groups.items():
@@ -202,11 +203,10 @@ def taps_for(
             owners.append((job, index, len(inside)))
     taps, owned = [], []
     width = max(map(len, spans))
+    every = [(row, column) for row in range(len(jobs)) for column in range(width)] if wanted else []
     for (_, before), (rows, columns, owners, site) in wanted.items():
-        whole = len(rows) == len(spans) * width and len(owners) == len(spans) and len(jobs) == len(owners)
-        taps.append(
-            Tap(site, before, tuple(rows), tuple(columns), is_whole=whole and columns == [*range(width)] * len(spans))
-        )
+        whole = len(rows) == len(every) and list(zip(rows, columns, strict=True)) == every
+        taps.append(Tap(site, before, tuple(rows), tuple(columns), is_whole=whole))
         owned.append(owners)
     return taps, owned
 
@@ -214,7 +214,7 @@ def taps_for(
 def _overlap(positions: Sequence[int], span: range) -> Sequence[int]:
     if isinstance(positions, range):
         return range(max(positions.start, span.start), min(positions.stop, span.stop))
-    return [at for at in positions if at in span]
+    return sorted(at for at in positions if at in span)
 
 
 def deliver(work: Pass, owned: Sequence[Sequence[tuple[Job, int, int]]]) -> None:

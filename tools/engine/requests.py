@@ -37,6 +37,13 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ToolError(
+                f"max_new_tokens {self.max_new_tokens}, temperature {self.temperature} and top_p {self.top_p} must be "
+                "at least 1, at least 0, and above 0 up to 1"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Capture:
@@ -92,6 +99,8 @@ class Request:
             raise ToolError("a prompt has no tokens: give at least one character of text")
         if self.continuation and self.sampling is not None:
             raise ToolError("a request has a continuation and is to be sampled from; put the tokens into the prompt")
+        if self.logits and self.sampling is not None:
+            raise ToolError("a request asks for next-token logits and for a sample; make two requests of it")
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -118,6 +127,6 @@ class Output:
     """Of the continuation's or the sample's tokens; of the stop token too where one ended the sample."""
     captured: tuple[Tensor | TopFeatures, ...] = ()
     """One for each capture, float32 on the CPU: ``(position, d_model)``; ``(d_model,)`` with ``mean``, ``(position,
-    direction)`` with ``project``."""
+    direction)`` with ``project``; no position where nothing was generated."""
     logits: Tensor | None = None
     """``(vocab,)``, float32 on the CPU."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from marple.tools.engine.requests import Output, Request, TopFeatures
 
-__all__ = ["ResultCache"]
+__all__ = ["ResultCache", "copied"]
 
 _OVERHEAD = 512
 
@@ -31,14 +31,14 @@ class ResultCache:
         if found is None:
             return None
         self._outputs.move_to_end(request)
-        return _copied(found)
+        return copied(found)
 
     def add(self, request: Request, output: Output) -> None:
         """Keep an answer; what was not asked for longest goes when memory is short."""
         size = _size(request, output)
         if request in self._outputs or size > self._limit // 8:
             return
-        self._outputs[request] = _copied(output)
+        self._outputs[request] = copied(output)
         self._held += size
         while self._held > self._limit:
             self._held -= _size(*self._outputs.popitem(last=False))
@@ -49,8 +49,8 @@ class ResultCache:
         self._held = 0
 
 
-def _copied(output: Output) -> Output:
-    # Tensors can be changed in place, and whoever asks may do so.
+def copied(output: Output) -> Output:
+    """An answer with tensors of its own: they can be changed in place, and whoever asks may do so."""
     captured = tuple(
         TopFeatures(one.values.clone(), one.indices.clone()) if isinstance(one, TopFeatures) else one.clone()
         for one in output.captured

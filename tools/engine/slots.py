@@ -27,6 +27,9 @@ class _Window:
     """Where all rows start, if they start together."""
     row_index: Tensor
     positions: Tensor
+    """Where each token's keys and values go; what pads a row goes behind it."""
+    last: Tensor
+    """Each row's last position that is no padding."""
 
 
 class Slots:
@@ -69,8 +72,9 @@ class Slots:
                 if old is not None:
                     store[layer] = self._grown(old)
 
-    def open(self, starts: list[int], width: int) -> None:
-        """Announce a pass over the first ``len(starts)`` rows with ``width`` new positions each."""
+    def open(self, starts: list[int], counts: list[int]) -> None:
+        """Announce a pass over the first ``len(starts)`` rows, each with so many new positions."""
+        width = max(counts)
         total = max(starts) + width
         self.reserve(len(starts), total)
         together = starts[0] if min(starts) == max(starts) else None
@@ -82,13 +86,14 @@ class Slots:
             start=together,
             row_index=torch.arange(len(starts), device=self._device).unsqueeze(1),
             positions=first + torch.arange(width, device=self._device),
+            last=first + torch.tensor(counts, device=self._device).unsqueeze(1) - 1,
         )
 
     @property
-    def positions(self) -> Tensor:
-        """Absolute positions of the announced pass, ``(row, width)``."""
+    def position_ids(self) -> Tensor:
+        """Absolute positions of the announced pass, ``(row, width)``; padding repeats the row's last one."""
         assert self._window is not None
-        return self._window.positions
+        return torch.minimum(self._window.positions, self._window.last).clamp_(min=0)
 
     @property
     def is_fresh(self) -> bool:
@@ -159,6 +164,8 @@ class Slots:
                 if held is None:
                     held = store[layer] = one.new_zeros((self._rows, one.shape[0], self._capacity, one.shape[2]))
                 held[row, :, :length] = one[:, :length]
+                # What another row left behind may be infinite, and a mask does not hide that.
+                held[row, :, length:] = 0
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Copy a row within."""

@@ -25,6 +25,7 @@ def load_target(
     *,
     reference: Path | str | None = None,
     base: Path | str | None = None,
+    share_base: bool = False,
     device: str = "cpu",
     dtype: torch.dtype | str | None = None,
 ) -> Target:
@@ -35,6 +36,8 @@ def load_target(
         reference: the same kinds; it may lack a chat template and then gets the target's.
         base: the model an adapter belongs to, if not where its ``adapter_config.json`` says; the adapter's
             weights are merged into it.
+        share_base: keep an adapter apart instead, so that target and base run on one copy of the weights; the base is
+            then the reference.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         dtype: precision of the weights; by default float32 on the CPU and the checkpoint's own elsewhere.
 
@@ -44,6 +47,8 @@ def load_target(
     from marple.tools.target.target import Target
 
     checkpoint = check_target_dir(find_target(path))
+    if share_base:
+        return _load_sharing(checkpoint, reference=reference, base=base, device=device, dtype=dtype)
     tokenizer = _load_tokenizer(checkpoint, base)
     model = _load_model(checkpoint, base=base, device=device, dtype=dtype)
     second = None
@@ -52,7 +57,41 @@ def load_target(
         other_tokenizer = _load_tokenizer(other, base)
         other_tokenizer.chat_template = other_tokenizer.chat_template or tokenizer.chat_template
         second = Target(_load_model(other, base=base, device=device, dtype=dtype), other_tokenizer)
-    return Target(model, tokenizer, reference=second)
+    target = Target(model, tokenizer, reference=second)
+    for one in (target, second):
+        if one is not None:
+            one.self_check()
+    return target
+
+
+def _load_sharing(
+    checkpoint: Checkpoint,
+    *,
+    reference: Path | str | None,
+    base: Path | str | None,
+    device: str,
+    dtype: torch.dtype | str | None,
+) -> Target:
+    from marple.tools.target.target import Target
+
+    if checkpoint.kind != "adapter":
+        raise TargetRefusedError(f"target {str(checkpoint.path)!r} is no adapter, so it shares no weights with a base")
+    if reference is not None and find_target(reference).resolve() != _base_of(checkpoint, base).resolve():
+        raise TargetRefusedError(
+            f"reference {str(reference)!r} is not the base of adapter {str(checkpoint.path)!r}, so it has weights of its own"
+        )
+    adapted = _open_adapter(checkpoint, base=base, device=device, dtype=dtype)
+    model = adapted.get_base_model()
+
+    def switch(on: bool) -> None:
+        adapted.base_model.enable_adapter_layers() if on else adapted.base_model.disable_adapter_layers()
+
+    tokenizer = _load_tokenizer(checkpoint, base)
+    target = Target(model, tokenizer, switch=switch)
+    target.reference = Target(model, tokenizer, base_of=target)
+    target.self_check()
+    target.reference.self_check()
+    return target
 
 
 def _load_model(
@@ -87,6 +126,17 @@ def _load_model(
 def _load_adapter(
     checkpoint: Checkpoint, *, base: Path | str | None, device: str, dtype: torch.dtype | str | None
 ) -> Any:
+    try:
+        return _open_adapter(checkpoint, base=base, device=device, dtype=dtype).merge_and_unload()
+    except TargetRefusedError:
+        raise
+    except Exception as error:
+        raise _refusal(checkpoint, error) from error
+
+
+def _open_adapter(
+    checkpoint: Checkpoint, *, base: Path | str | None, device: str, dtype: torch.dtype | str | None
+) -> Any:
     from peft import PeftModel
 
     root = check_target_dir(_base_of(checkpoint, base))
@@ -98,8 +148,7 @@ def _load_adapter(
             warnings.filterwarnings("error", message="Found missing adapter keys")
             # PEFT still reads a name that transformers has deprecated.
             warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")
-            adapted = PeftModel.from_pretrained(model, str(checkpoint.path), use_safetensors=True)
-        return adapted.merge_and_unload()
+            return PeftModel.from_pretrained(model, str(checkpoint.path), use_safetensors=True).eval()
     except Exception as error:
         raise _refusal(checkpoint, error) from error
 

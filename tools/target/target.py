@@ -424,6 +424,8 @@ class Target:
 
     def _check_positions(self, positions: Sequence[int], prompt: Sequence[int]) -> None:
         length = len(prompt)
+        if not positions:
+            raise ToolError(f"positions is empty; give some from 0 to {length - 1}, such as [-1]")
         for position in positions:
             if not -length <= position < length:
                 raise ToolError(
