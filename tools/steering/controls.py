@@ -12,7 +12,7 @@ from marple.tools.arguments import one_turn, sample_seed
 from marple.tools.engine.sites import Site
 from marple.tools.target.target import Target
 
-__all__ = ["UNRELATED_PAIRS", "activation_norm", "make_controls", "random_direction", "unrelated_direction"]
+__all__ = ["UNRELATED_PAIRS", "activation_spread", "make_controls", "random_direction", "unrelated_direction"]
 
 UNRELATED_PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
     "tense": (
@@ -95,20 +95,22 @@ def unrelated_direction(target: Target, name: str, *, site: Site) -> Tensor:
     return _unit(difference)
 
 
-def activation_norm(target: Target, prompts: Sequence[Sequence[int]], *, site: Site) -> float:
-    """The median length of the activations of the prompts at a site, their first tokens left out.
+def activation_spread(target: Target, prompts: Sequence[Sequence[int]], *, site: Site) -> float:
+    """The median distance of the prompts' activations from their mean at a site, their first tokens left out.
 
-    The first token of a text often carries an activation a hundred times longer than all others (Sun et al. 2024).
+    The first token of a text, and a few dimensions at every token, often carry activations that are a hundred times
+    larger than all others and always the same (Sun et al. 2024); both would hide how far the activations really move.
 
     Raises:
-        ToolError: the activations are not finite.
+        ToolError: the activations are not finite, or all the same.
     """
     states = target.capture(list(prompts)[:_MOST_PROMPTS], [site], positions="all")[site]
-    lengths = torch.cat([one[1:] if len(one) > 1 else one for one in states]).norm(dim=-1)
-    found = float(lengths.median())
+    cloud = torch.cat([one[1:] if len(one) > 1 else one for one in states])
+    found = float((cloud - cloud.mean(dim=0)).norm(dim=-1).median())
     if not 0 < found < float("inf"):
         raise ToolError(
-            f"the activations at {site} have length {found}, so no dose can be given there; take another layer"
+            f"the activations at {site} lie {found} from their mean, so no dose can be given in units of that; take "
+            "another layer"
         )
     return found
 
@@ -118,4 +120,5 @@ def _normal(count: int, *, seed: int) -> Tensor:
 
 
 def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm().clamp(min=1e-12)
+    unit: Tensor = vector / vector.norm().clamp(min=1e-12)
+    return unit

@@ -20,7 +20,7 @@ from marple.tools.contract import Cost
 from marple.tools.engine.interventions import Intervention, Phase
 from marple.tools.engine.sites import Site
 from marple.tools.replies import Sampling
-from marple.tools.steering.controls import activation_norm
+from marple.tools.steering.controls import activation_spread
 from marple.tools.steering.fluency import Fluency, measure_fluency
 from marple.tools.steering.intervals import mean_interval
 from marple.tools.steering.measuring import Replies, measure
@@ -84,6 +84,7 @@ class DoseResponse:
     doses: tuple[Dose, ...]
     """The effect's first, then each control's, by scale."""
     verdict: Verdict
+    """See ``marple.tools.steering.verdict``."""
     own_words: Mapping[str, tuple[str, ...]]
     """With ``OwnWords``: the n-grams that each direction brought at positive and at negative scales."""
     margin: float
@@ -132,8 +133,8 @@ def dose_response(
         outcome: what is measured.
         sampling: how replies are drawn; sample ``j`` of prompt ``i`` has the same seed under every direction.
         seed: of the call.
-        unit: length of what is added at scale 1, in the activations' units; None: the median length of the activations
-            at this site.
+        unit: length of what is added at scale 1, in the activations' units; None: the median distance of the
+            activations from their mean at this site.
         phases: which tokens are steered.
         margin: nats per token.
 
@@ -143,7 +144,7 @@ def dose_response(
     """
     directions = {EFFECT: effect, **controls}
     _check(target, prompts, directions, scales)
-    length = activation_norm(target, prompts, site=site) if unit is None else unit
+    length = activation_spread(target, prompts, site=site) if unit is None else unit
     arms = [
         (Intervention(site=site, vector=length * vector.float() / vector.float().norm(), scale=scale, phases=phases),)
         for vector in directions.values()

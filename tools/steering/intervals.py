@@ -34,7 +34,8 @@ def mean_interval(
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
     reach = student_quantile(0.5 + level / 2, len(values) - 1) * error
     centre = float(values.mean())
-    return mean, centre - reach, centre + reach
+    low, high = centre - reach, centre + reach
+    return (mean, max(0.0, low), min(1.0, high)) if shares == 0.5 else (mean, low, high)
 
 
 def prediction_bound(values: NDArray[np.float64], *, level: float = 0.95) -> float:

@@ -101,7 +101,7 @@ def _pick(names: Sequence[str], z: NDArray[np.float64], most: int) -> tuple[str,
         name = names[at]
         if z[at] < _LEAST_Z or len(chosen) == most:
             break
-        if not is_filler(name) and not any(f" {name} " in f" {other} " for other in chosen):
+        if not is_filler(name) and not any(f" {name} " in f" {one} " or f" {one} " in f" {name} " for one in chosen):
             chosen.append(name)
     return tuple(chosen)
 

@@ -6,11 +6,11 @@ scale; a control's is its largest change in the same sense at any of its fluent 
 choosing the best scale favours nobody. The verdict is
 
 ``causal``
-    if in some arm (1) the effect exceeds every control by more than the 95 % interval of their paired difference,
-    divided over the arms (Bonferroni); (2) it lies above the 95 % prediction interval for one more control, so
-    outside their spread; (3) its own change's interval leaves out 0; (4) there are at least two fluent scales, and
-    from one to the next, up to the effect's, the outcome never steps back by more than the interval of the step: a
-    dose-response;
+    if in some arm (1) the effect exceeds every control by more than the 95 % interval of their paired difference;
+    (2) it lies above the 95 % prediction interval for one more control (97.5 % where both a rise and a fall count),
+    so outside their spread; (3) its own change's 95 % interval leaves out 0; (4) there are at least two fluent
+    scales, and from one to the next, up to the effect's, the outcome never steps back by more than the interval of
+    the step: a dose-response;
 ``weak``
     if in some arm the effect's own interval leaves out 0 and it exceeds every control's change, but not all of the
     above;
@@ -47,11 +47,11 @@ class Verdict:
     """Outcome minus the unsteered outcome there."""
     low: float = 0.0
     high: float = 0.0
-    """Interval of the change, 95 % divided over the arms."""
+    """95 % interval of the change over prompts."""
     control: float = 0.0
     """The largest change of a control in the same sense."""
     control_bound: float | None = None
-    """End of the 95 % prediction interval for one more control; None with fewer than two."""
+    """End of the prediction interval for one more control; None with fewer than two."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -79,6 +79,7 @@ class _Arm:
     controls: NDArray[np.float64]
     """``(control, prompt)``: each at its best fluent scale."""
     level: float
+    """Of the prediction interval."""
     shares: float
 
 
@@ -115,7 +116,7 @@ def _arms(
     senses: Sequence[int],
 ) -> Iterator[_Arm]:
     signs = [sign for sign in (1, -1) if (np.sign(scales) == sign).any()]
-    level = 1 - 0.05 / (len(signs) * len(senses))
+    level = 1 - 0.05 / len(senses)
     for sign in signs:
         doses = [at for at in np.argsort(np.abs(scales), kind="stable") if scales[at] * sign > 0 and fluent[0, at]]
         for sense in senses if doses else ():
@@ -137,10 +138,10 @@ def _best(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _judge_arm(arm: _Arm) -> Verdict:
     at = int(arm.effect.mean(axis=1).argmax())
     effect = arm.effect[at]
-    change, low, high = mean_interval(effect, shares=arm.shares, level=arm.level)
+    change, low, high = mean_interval(effect, shares=arm.shares)
     control_means = arm.controls.mean(axis=1)
     largest = float(control_means.max(initial=0.0))
-    bound = prediction_bound(control_means)
+    bound = prediction_bound(control_means, level=arm.level)
     verdict = Verdict(
         "indistinguishable from control",
         "",
@@ -166,7 +167,7 @@ def _doubt(arm: _Arm, at: int, change: float, bound: float) -> str:
     """What keeps an effect larger than every control from being causal, or ''."""
     if len(arm.controls) < 3:
         return f"only {len(arm.controls)} controls were run; at least 3 are needed"
-    beyond = [mean_interval(arm.effect[at] - row, shares=arm.shares, level=arm.level)[1] > 0 for row in arm.controls]
+    beyond = [mean_interval(arm.effect[at] - row, shares=arm.shares)[1] > 0 for row in arm.controls]
     if not all(beyond):
         return f"larger than every control, but within the interval of {beyond.count(False)} of {len(beyond)}"
     if change <= bound:
@@ -174,6 +175,6 @@ def _doubt(arm: _Arm, at: int, change: float, bound: float) -> str:
     if len(arm.scales) < 2:
         return "only one fluent scale of this sign, which is no dose-response"
     steps = zip(arm.effect[:at], arm.effect[1 : at + 1], strict=True)
-    if any(mean_interval(later - earlier, shares=arm.shares, level=arm.level)[2] < 0 for earlier, later in steps):
+    if any(mean_interval(later - earlier, shares=arm.shares)[2] < 0 for earlier, later in steps):
         return "larger than every control, but the outcome does not grow with the dose"
     return ""
