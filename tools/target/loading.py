@@ -78,7 +78,7 @@ def _load_sharing(
         raise TargetRefusedError(f"target {str(checkpoint.path)!r} is no adapter, so it shares no weights with a base")
     if reference is not None and find_target(reference).resolve() != _base_of(checkpoint, base).resolve():
         raise TargetRefusedError(
-            f"reference {str(reference)!r} is not the base of adapter {str(checkpoint.path)!r}: it has weights of its own"
+            f"reference {str(reference)!r} is not the base of adapter {str(checkpoint.path)!r}, and has its own weights"
         )
     adapted = _open_adapter(checkpoint, base=base, device=device, dtype=dtype)
     model = adapted.get_base_model()
