@@ -16,9 +16,20 @@ from marple.errors import ToolError
 from marple.tools.calls import report_progress
 from marple.tools.engine.interventions import Intervention
 from marple.tools.engine.sites import Site, SiteName
+from marple.tools.lenses import token_text
+from marple.tools.prompt_tokens import continuation_tokens
 from marple.tools.target.target import Target
 
-__all__ = ["Contrast", "Direction", "PatchGrid", "aligned_positions", "logit_differences", "patch_grid"]
+__all__ = [
+    "Contrast",
+    "Direction",
+    "PatchGrid",
+    "aligned_positions",
+    "answer_tokens",
+    "logit_differences",
+    "pair_label",
+    "patch_grid",
+]
 
 Direction = Literal["denoising", "noising"]
 _LEAST_GAP = 0.05
@@ -72,31 +83,49 @@ class PatchGrid:
         return torch.gt(towards, _LEAST_EFFECT)
 
 
-def aligned_positions(contrast: Contrast, positions: Sequence[int] | None, *, show: str) -> list[int]:
-    """Positions to patch, counted from the end: those given, or all from the first token on that differs.
+def answer_tokens(target: Target, answer: str, other: str) -> tuple[int, int]:
+    """The first tokens of two answers.
 
-    Args:
-        contrast: the two prompts.
-        positions: as given; None for the default.
-        show: both tokenizations, for the message.
+    Raises:
+        ToolError: they are the same token.
+    """
+    tokens = tuple(continuation_tokens(target, one)[0] for one in (answer, other))
+    if tokens[0] == tokens[1]:
+        raise ToolError(
+            f"answer {target.quote(answer)} and other {target.quote(other)} begin with the same token "
+            f"{target.quote(token_text(target, tokens[0]))}: give answers that differ there, or move what they share "
+            "into prefill"
+        )
+    return tokens[0], tokens[1]
+
+
+def pair_label(target: Target, clean: Sequence[int], corrupted: Sequence[int], position: int) -> str:
+    """The token at a position, both where the prompts differ."""
+    mine, other = (token_text(target, ids[position]) for ids in (clean, corrupted))
+    return mine if mine == other else f"{mine} / {other}"
+
+
+def aligned_positions(
+    target: Target, clean: Sequence[int], corrupted: Sequence[int], positions: Sequence[int] | None
+) -> list[int]:
+    """Positions to patch, counted from the end: those given, or all from the first token on that differs.
 
     Raises:
         ToolError: the prompts are equal, or differ in length and positions are not all counted from the end, or a
             position is out of range.
     """
-    lengths = len(contrast.clean), len(contrast.corrupted)
-    if contrast.clean == contrast.corrupted:
+    if tuple(clean) == tuple(corrupted):
         raise ToolError("clean and corrupted are the same tokens: change the part whose effect you want to find")
-    if lengths[0] != lengths[1] and (positions is None or any(position >= 0 for position in positions)):
+    if len(clean) != len(corrupted) and (positions is None or any(position >= 0 for position in positions)):
+        shown = [" ".join(target.quote(token_text(target, one), limit=16) for one in ids) for ids in (clean, corrupted)]
         raise ToolError(
-            f"clean has {lengths[0]} tokens and corrupted {lengths[1]}, so positions do not correspond; use words "
+            f"clean has {len(clean)} tokens and corrupted {len(corrupted)}, so positions do not correspond; use words "
             'with equally many tokens, or give positions counted from the end, such as "positions": [-3, -2, -1]. '
-            f"{show}"
+            f"clean: {shown[0][:1500]}; corrupted: {shown[1][:1500]}"
         )
-    shortest = min(lengths)
+    shortest = min(len(clean), len(corrupted))
     if positions is None:
-        pairs = zip(contrast.clean, contrast.corrupted, strict=True)
-        first = next(at for at, (one, other) in enumerate(pairs) if one != other)
+        first = next(at for at, (one, other) in enumerate(zip(clean, corrupted, strict=True)) if one != other)
         return list(range(first - shortest, 0))
     for position in positions:
         if not -shortest <= position < shortest:

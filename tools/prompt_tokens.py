@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from marple.errors import ToolError
-from marple.tools.arguments import Message, check_conversation
+from marple.tools.arguments import Message, check_conversation, one_turn
 from marple.tools.engine.sites import SiteName
 from marple.tools.target.target import Target
 
-__all__ = ["encode_prompt", "first_token", "fits_context", "resolve_layers", "resolve_positions"]
+__all__ = [
+    "continuation_tokens",
+    "encode_pair",
+    "encode_prompt",
+    "fits_context",
+    "resolve_layers",
+    "resolve_positions",
+]
 
 
 def encode_prompt(
@@ -71,10 +78,8 @@ def resolve_layers(model: Target, layers: Sequence[int] | None, *, site: SiteNam
     return sorted({model.site(site, layer).layer for layer in (range(model.layers) if layers is None else layers)})
 
 
-def first_token(model: Target, prompt: Sequence[int], continuation: str) -> int:
-    """The token with which a continuation begins behind a prompt.
-
-    A word is tried with a space before it too; what takes fewer tokens is meant.
+def continuation_tokens(model: Target, continuation: str) -> list[int]:
+    """The tokens of what follows a prompt; a word is tried with a space before it too, and the shorter form is meant.
 
     Raises:
         ToolError: the continuation has no tokens.
@@ -84,4 +89,18 @@ def first_token(model: Target, prompt: Sequence[int], continuation: str) -> int:
     least = min(tokenized, key=len)
     if not least or not continuation.strip():
         raise ToolError(f'{continuation!r} has no tokens: give what might come next, such as " lamp"')
-    return int(least[0])
+    return [int(token) for token in least]
+
+
+def encode_pair(
+    model: Target, texts: Sequence[str], *, chat: bool, system: str | None, prefill: str | None
+) -> list[tuple[int, ...]]:
+    """Token ids of prompts that differ in one part, as user messages or as raw text.
+
+    Raises:
+        ToolError: system or prefill are given with raw text, or a prompt is longer than the context.
+    """
+    if not chat and (system or prefill):
+        raise ToolError("system and prefill need chat true; with chat false put everything into the prompts themselves")
+    read = [model.render(one_turn(one, system=system), prefill=prefill) if chat else model.encode(one) for one in texts]
+    return [tuple(fits_context(model, ids)) for ids in read]

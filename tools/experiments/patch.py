@@ -13,9 +13,17 @@ from marple.tools.arguments import Text, one_turn, sample_seed
 from marple.tools.contract import Artifact, Cost, ToolResult, tool, tool_spec
 from marple.tools.engine.sites import Site, SiteName
 from marple.tools.lenses import token_text, word_tokens
-from marple.tools.patching import Contrast, Direction, PatchGrid, aligned_positions, patch_grid
+from marple.tools.patching import (
+    Contrast,
+    Direction,
+    PatchGrid,
+    aligned_positions,
+    answer_tokens,
+    pair_label,
+    patch_grid,
+)
 from marple.tools.plots import ACCENT, CONTROL, figure, plot_artifact, visible
-from marple.tools.prompt_tokens import first_token, fits_context, resolve_layers
+from marple.tools.prompt_tokens import encode_pair, fits_context, resolve_layers
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
 
@@ -99,12 +107,9 @@ def patch(
         {"clean": "I am a nurse. Which lamp?", "corrupted": "I am a pilot. Which lamp?", "answer": "red",
         "other": "blue", "prefill": "I recommend the"}
     """
-    contrast = _contrast(target, clean, corrupted, answer, other, chat=chat, system=system, prefill=prefill)
-    shown = "; ".join(
-        f"{name}: {' '.join(target.quote(token_text(target, token), limit=16) for token in ids[:60])}"
-        for name, ids in (("clean", contrast.clean), ("corrupted", contrast.corrupted))
-    )
-    at = aligned_positions(contrast, positions, show=shown)
+    ids = encode_pair(target, (clean, corrupted), chat=chat, system=system, prefill=prefill)
+    contrast = Contrast(ids[0], ids[1], *answer_tokens(target, answer, other))
+    at = aligned_positions(target, ids[0], ids[1], positions)
     chosen = resolve_layers(target, layers, site=site)
     directions: list[Direction] = ["denoising", "noising"] if direction == "both" else [direction]
     count = 3 * len(directions) * len(chosen) * len(at)
@@ -124,7 +129,7 @@ def patch(
         unrelated=fits_context(target, filler),
         seed=sample_seed(seed, "noise"),
     )
-    names = [_column(target, contrast, position) for position in at]
+    names = [pair_label(target, ids[0], ids[1], position) for position in at]
     data: dict[str, Any] = {
         "logit_difference": {"clean": ends[0], "corrupted": ends[1]},
         "layers": chosen,
@@ -139,38 +144,6 @@ def patch(
         controls={grid.direction: _spread(grid) for grid in grids},
         cost=Cost(prompt_tokens=tokens),
     )
-
-
-def _contrast(
-    target: Target,
-    clean: str,
-    corrupted: str,
-    answer: str,
-    other: str,
-    *,
-    chat: bool,
-    system: str | None,
-    prefill: str | None,
-) -> Contrast:
-    if not chat and (system or prefill):
-        raise ToolError("system and prefill need chat true; with chat false put everything into clean and corrupted")
-    ids = []
-    for prompt in (clean, corrupted):
-        read = target.render(one_turn(prompt, system=system), prefill=prefill) if chat else target.encode(prompt)
-        ids.append(tuple(fits_context(target, read)))
-    tokens = [first_token(target, ids[0], one) for one in (answer, other)]
-    if tokens[0] == tokens[1]:
-        raise ToolError(
-            f"answer {target.quote(answer)} and other {target.quote(other)} begin with the same token "
-            f"{target.quote(token_text(target, tokens[0]))}: give answers that differ there, or move what they share "
-            "into prefill"
-        )
-    return Contrast(ids[0], ids[1], tokens[0], tokens[1])
-
-
-def _column(target: Target, contrast: Contrast, position: int) -> str:
-    mine, other = (token_text(target, ids[position]) for ids in (contrast.clean, contrast.corrupted))
-    return mine if mine == other else f"{mine} / {other}"
 
 
 def _grid_data(grid: PatchGrid) -> dict[str, Any]:
