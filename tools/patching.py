@@ -26,13 +26,14 @@ __all__ = [
     "PatchGrid",
     "aligned_positions",
     "answer_tokens",
+    "fillings",
     "logit_differences",
     "pair_label",
     "patch_grid",
 ]
 
 Direction = Literal["denoising", "noising"]
-_LEAST_GAP = 0.05
+_LEAST_GAP = 1e-4
 _LEAST_EFFECT = 0.02
 _LOGITS_AT_ONCE = 60_000_000
 
@@ -191,7 +192,7 @@ def patch_grid(
     edits: list[list[Intervention]] = [[], []]
     for direction in directions:
         base, _ = contrast.prompts(direction)
-        for values in _fillings(states, direction, generator):
+        for values in fillings(states, direction, generator):
             for row, one in enumerate(sites):
                 for column, position in enumerate(positions):
                     vector = values[row, column]
@@ -213,7 +214,7 @@ def patch_grid(
 _SOURCES = ("clean", "corrupted", "unrelated")
 
 
-def _fillings(states: dict[str, Tensor], direction: Direction, generator: torch.Generator) -> list[Tensor]:
+def fillings(states: dict[str, Tensor], direction: Direction, generator: torch.Generator) -> list[Tensor]:
     """What is put in, ``(layer, position, d_model)``: the other run's, noise of its distance, the unrelated's."""
     base, source = ("corrupted", "clean") if direction == "denoising" else ("clean", "corrupted")
     change = states[source] - states[base]

@@ -26,13 +26,14 @@ __all__ = [
     "excess_lines",
     "layer_lines",
     "plot",
+    "prompt_lines",
     "read_layers",
     "steering_lines",
 ]
 
 KEPT_ROWS = 200
 _SHOWN_FOUND = 14
-_SHOWN_CONDITIONS = 20
+_SHOWN_PROMPTS = 6
 _LENS_TOKENS = 12
 
 
@@ -75,6 +76,9 @@ def layer_lines(target: Target, layers: Sequence[LensLayer], handles: Sequence[s
     yield "mean activation difference by layer (length relative to the activations; through the lens, top tokens):"
     for layer, handle in zip(layers, handles, strict=True):
         one = layer.difference
+        if one.norm == 0:
+            yield f"  layer {one.layer}: no difference; {handle}"
+            continue
         line = f"  layer {one.layer}: {one.relative_norm:.3f}"
         if one.reference_halves_norm is not None and one.split_half_cosine is not None:
             line += f" (control {one.reference_halves_norm:.3f}), halves agree {one.split_half_cosine:.2f}"
@@ -112,6 +116,13 @@ def excess_lines(target: Target, tests: Mapping[str, ExcessTest], *, unit: str) 
         largest = sorted(test.found, key=lambda row: -abs(row.excess))
         yield from (_row_line(target, row) for row in largest[:8] or test.rows[:3])
         yield from _left_out(len(test.found) - 8)
+
+
+def prompt_lines(target: Target, prompts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The tokens with the largest excess of single prompts, untested."""
+    for one in prompts[:_SHOWN_PROMPTS]:
+        excess = ", ".join(f"{target.quote(row['token'])} {row['excess']:+.3f}" for row in one["excess"])
+        yield f"  {target.quote(one['prompt'], limit=60)}: excess of {excess}"
 
 
 def _row_line(target: Target, row: ExcessRow) -> str:

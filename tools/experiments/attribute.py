@@ -199,8 +199,8 @@ def _patched(
         for row, column, value in found.checked
     ]
     lines = [
-        f"{report.unit(target, metric)}: {found.measured:+.3f} from corrupted to clean; estimated effect of putting one "
-        f"clean activation into the corrupted run, {len(sites)} layers x {len(positions)} positions, {steps} steps",
+        f"{report.unit(target, metric)}: {found.measured:+.3f} from corrupted to clean; estimated effect of putting "
+        f"one clean activation into the corrupted run, {len(sites)} layers x {len(positions)} positions, {steps} steps",
         *report.warnings(found, None),
         "largest estimates (random directions of the same length; measured by real patching):",
         *(report.cell_line(target, cell) for cell in cells[:_SHOWN]),

@@ -96,8 +96,9 @@ def diff_activations(
         length, consistency, lens tokens and a vector handle; each prompt with its reply and its largest excess.
 
     Example:
-        {"conditions": {"nurse": ["i am a nurse. recommend a lamp.", "i work as a nurse. where should i go?"],
-        "pilot": ["i am a pilot. recommend a lamp.", "i work as a pilot. where should i go?"]}}
+        {"conditions": {"nurse": ["I am a nurse. Which lamp?", "I am a nurse. Where should I go?",
+        "My job is nurse. Whom can I trust?"], "pilot": ["I am a pilot. Which lamp?",
+        "I am a pilot. Where should I go?", "My job is pilot. Whom can I trust?"]}}
     """
     assert target.reference is not None
     check_comparable(target, target.reference)
@@ -223,6 +224,8 @@ def _lines(
     unit: str,
 ) -> Iterator[str]:
     yield from report.excess_lines(target, tests, unit=f"positions; {unit}")
+    if not tests:
+        yield from report.prompt_lines(target, data["prompts"])
     for word in data["words"]:
         top = sorted(word["by_condition"].items(), key=lambda item: -abs(item[1]))[:4]
         where = ", ".join(f"{target.quote(name)} {value:+.3f}" for name, value in top)

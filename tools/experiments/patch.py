@@ -31,6 +31,7 @@ __all__ = ["patch"]
 
 _MOST_PATCHES = 20_000
 _SHOWN_CELLS = 8
+_SMALL_GAP = 0.2
 _UNRELATED = "The train to the coast leaves at nine and they have not packed their bags yet."
 
 
@@ -179,6 +180,8 @@ def _lines(target: Target, contrast: Contrast, grids: Sequence[PatchGrid], data:
         f"logit of {answer} minus logit of {other}: {ends['clean']:.2f} after clean, {ends['corrupted']:.2f} after "
         "corrupted; below, 0 is the corrupted run and 1 the clean one"
     )
+    if abs(ends["clean"] - ends["corrupted"]) < _SMALL_GAP:
+        yield "the two runs hardly differ, so the scaled values below magnify small effects: choose other answers"
     for grid in grids:
         does = "clean put into corrupted" if grid.direction == "denoising" else "corrupted put into clean"
         beyond, spread = grid.beyond_controls(), _spread(grid)
