@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,32 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(measure(options, Path(folder)))
+        values = figures(asyncio.run(sample(options, Path(folder))))
     table = Table("figure", "value", title="The worker process")
-    for name, value in figures.items():
+    for name, value in values.items():
         table.add_row(name, f"{value:.3g}")
     Console().print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        options.json.write_text(json.dumps(values, indent=2) + "\n")
 
 
-async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+@dataclass(frozen=True)
+class Samples:
+    """Seconds, one for each repetition."""
+
+    staging: float
+    starts: list[float]
+    one: list[float]
+    """One call at a time, of a tool that does nothing."""
+    large: list[float]
+    """The same with 10 kB there and back."""
+    together: float
+    """For each of many calls that are outstanding at once."""
+    floor: list[float]
+    """Bytes echoed by a child process over the same two pipes."""
+
+
+async def sample(options: argparse.Namespace, folder: Path) -> Samples:
     model = options.model or tiny(folder / "model")
     tool = folder / "nothing.py"
     tool.write_text(TOOL)
@@ -73,14 +90,18 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]
             large = await round_trips(worker, options.calls, "x" * 10_000)
             together = await burst(worker, options.calls)
     floor = await asyncio.to_thread(pipe_floor, options.calls)
+    return Samples(staging, started, one, large, together, floor)
+
+
+def figures(samples: Samples) -> dict[str, float]:
     return {
-        "staging, s": staging,
-        "start to first reply, s, median": statistics.median(started),
-        "one call, ms, median": statistics.median(one) * 1e3,
-        "one call, ms, 95th percentile": statistics.quantiles(one, n=20)[-1] * 1e3,
-        "one call with 10 kB there and back, ms, median": statistics.median(large) * 1e3,
-        "one of many outstanding calls, ms": together * 1e3,
-        "floor: 200 bytes echoed over the same pipes, ms, median": statistics.median(floor) * 1e3,
+        "staging, s": samples.staging,
+        "start to first reply, s, median": statistics.median(samples.starts),
+        "one call, ms, median": statistics.median(samples.one) * 1e3,
+        "one call, ms, 95th percentile": statistics.quantiles(samples.one, n=20)[-1] * 1e3,
+        "one call with 10 kB there and back, ms, median": statistics.median(samples.large) * 1e3,
+        "one of many outstanding calls, ms": samples.together * 1e3,
+        "floor: 200 bytes echoed over the same pipes, ms, median": statistics.median(samples.floor) * 1e3,
     }
 
 
