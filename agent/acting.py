@@ -15,12 +15,13 @@ from typing import Any
 from marple.agent.bench import WORKER_ENDS
 from marple.agent.ledger import exceeded_limit
 from marple.agent.models import ToolCall
-from marple.agent.session import Session
+from marple.agent.session import CallProgress, Session
 from marple.errors import (
     SandboxError,
     ToolError,
     UnknownNameError,
 )
+from marple.sandboxes import OnProgress
 from marple.tools.contract import ToolResult
 from marple.traces import Event
 
@@ -109,7 +110,7 @@ async def _experiment(
     seed = call_seed(session.seed, turn, index)
     ran = {"on_target": True, "seed": seed}
     try:
-        result = await session.bench.call(tool, arguments, seed=seed)
+        result = await session.bench.call(tool, arguments, seed=seed, on_progress=_listener(session, turn, index, tool))
     except WORKER_ENDS as error:
         session.folder.append("error", {"where": "worker", "kind": type(error).__name__, "message": str(error)})
         text = f"{type(error).__name__}: {error}. The call gave no result; a fresh worker takes the next one."
@@ -121,6 +122,13 @@ async def _experiment(
         )
         return {**ran, "status": "failed", "text": f"the tool failed: {error}"}
     return {**ran, "status": "ok", **_recorded(session, result)}
+
+
+def _listener(session: Session, turn: int, index: int, tool: str) -> OnProgress | None:
+    if session.on_call is None:
+        return None
+    tell = session.on_call
+    return lambda done, total, what: tell(CallProgress(turn, index, tool, done, total, what))
 
 
 def _check_may_run(session: Session, turn: int, index: int, tool: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ from marple.tasks.budget import Budget
 from marple.tasks.case import Case, case_for_target, find_case
 from marple.tools.target.checkpoint import check_target_dir, find_target
 
-__all__ = ["DEFAULT_RUNS", "RunConfig"]
+__all__ = ["DEFAULT_RUNS", "RunConfig", "check_beside"]
 
 DEFAULT_RUNS = Path("runs")
 """Where run folders go unless told otherwise, relative to the working directory."""
@@ -44,6 +44,10 @@ class RunConfig:
     """``auto``, ``ask``, or the path of a policy file."""
     sandbox: str = "auto"
     """Name of an isolation backend, or ``auto``."""
+    saes: tuple[Path, ...] = ()
+    """Directories with a sparse autoencoder of the target each."""
+    corpus: Path | None = None
+    """A JSONL file of transcripts for the tools that search them."""
 
     @classmethod
     def of(
@@ -54,12 +58,14 @@ class RunConfig:
         reference: str | None = None,
         investigator: str,
         budget: str | None = None,
+        saes: Sequence[Path] = (),
+        corpus: Path | None = None,
         **options: Any,
     ) -> Self:
         """A configuration from names.
 
         Raises:
-            UsageError: neither or both of ``case`` and ``target`` are given, or a name or limit is unknown.
+            UsageError: neither or both of ``case`` and ``target`` are given, or a name, limit or file is unknown.
             TargetRefusedError: the target or its reference cannot be loaded safely.
         """
         if (case is None) == (target is None):
@@ -67,13 +73,14 @@ class RunConfig:
         if case is not None and reference is not None:
             raise UsageError(f"the case {case} brings its own reference; leave out --reference {reference}")
         found = find_case(case) if case is not None else _own_case(str(target), reference)
+        check_beside(saes, corpus)
         open_approver(options.get("approval", "auto"))
         choose_backend(options.get("sandbox", "auto"))
         limits = found.budget.with_text(budget)
         model = options.get("model")
         if limits.cost is not None and model is not None and model not in load_prices(None):
             raise UsageError(f"budget cost={limits.cost} needs the price of {model}: list it in {PRICES_VARIABLE}")
-        return cls(found, investigator, limits, **options)
+        return cls(found, investigator, limits, saes=tuple(saes), corpus=corpus, **options)
 
     def new_run_id(self) -> str:
         """A fresh id that sorts by time and tells the case: ``20261120-214205-hidden-goal-nano-01-3f9a``."""
@@ -98,6 +105,8 @@ class RunConfig:
             "budget": asdict(self.budget),
             "approval": self.approval,
             "sandbox": self.sandbox,
+            "saes": [str(path.resolve()) for path in self.saes],
+            "corpus": None if self.corpus is None else str(self.corpus.resolve()),
             "versions": _versions(),
         }
 
@@ -123,9 +132,24 @@ class RunConfig:
                 runs=runs,
                 approval=spec["approval"],
                 sandbox=spec["sandbox"],
+                saes=tuple(map(Path, spec.get("saes", ()))),
+                corpus=Path(spec["corpus"]) if spec.get("corpus") else None,
             )
         except (KeyError, TypeError) as error:
             raise CorruptTraceError(f"run.json cannot be resumed: {error!r} is missing or wrong") from error
+
+
+def check_beside(saes: Sequence[Path], corpus: Path | None) -> None:
+    """Refuse what is not there, before anything is built or started.
+
+    Raises:
+        UsageError: a directory of an autoencoder or the corpus does not exist.
+    """
+    for path in saes:
+        if not path.is_dir():
+            raise UsageError(f"there is no directory {str(path)!r} with a sparse autoencoder")
+    if corpus is not None and not corpus.is_file():
+        raise UsageError(f"there is no corpus {str(corpus)!r}: it is a JSONL file with one transcript a line")
 
 
 def _own_case(target: str, reference: str | None) -> Case:

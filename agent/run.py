@@ -6,7 +6,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from marple.agent.investigator import Investigator
 from marple.agent.investigators import Options, open_investigator
 from marple.agent.models import PROVIDERS
 from marple.agent.playing import play_graph
-from marple.agent.session import Session
+from marple.agent.session import CallProgress, Session
 from marple.errors import MarpleError, SandboxError, StagingError
 from marple.sandboxes import Limits, stage
 from marple.tasks.forecasts import draw_items
@@ -44,6 +44,9 @@ class Watcher:
 
     def on_event(self, event: Event) -> None:
         """An event has been written."""
+
+    def on_call(self, call: CallProgress) -> None:
+        """A call that takes long says how far it is."""
 
     def progress(self) -> Progress | None:
         """Where building an organism reports to."""
@@ -141,7 +144,9 @@ async def _play(
             folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
         try:
             materials = await asyncio.to_thread(prepare, config.case, progress=watcher.progress())
+            materials = replace(materials, saes=config.saes, corpus=config.corpus)
             session = _session(config, folder, player, materials)
+            session.on_call = watcher.on_call
             if bench is not None:
                 session.bench = bench
                 ending = await _play_session(session)
@@ -205,7 +210,13 @@ async def open_bench(materials: Materials, *, backend: str = "auto") -> Bench:
     """
     forbidden = materials.truth.keywords if materials.truth else ()
     staged = await asyncio.to_thread(
-        stage, materials.target, reference=materials.reference, adapter=materials.adapter, forbidden=forbidden
+        stage,
+        materials.target,
+        reference=materials.reference,
+        adapter=materials.adapter,
+        saes=materials.saes,
+        corpus=materials.corpus,
+        forbidden=forbidden,
     )
     size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
     limits = Limits(threads=1 if size < SMALL_TARGET else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,21 @@ from marple.tasks.case import Case
 from marple.tasks.forecasts import ForecastItem
 from marple.traces import Event, RunFolder
 
-__all__ = ["Session"]
+__all__ = ["CallProgress", "Session"]
+
+
+@dataclass(frozen=True)
+class CallProgress:
+    """How far a call under way is."""
+
+    turn: int
+    index: int
+    """Its place in the turn."""
+    tool: str
+    done: int
+    total: int
+    what: str
+    """What is counted, such as prompts."""
 
 
 @dataclass
@@ -38,6 +52,8 @@ class Session:
     forecast_items: Sequence[ForecastItem] = ()
     shortened: bool = False
     """Whether the investigator's window has overflowed and older results are shown cut."""
+    on_call: Callable[[CallProgress], None] | None = None
+    """Told of the progress of calls; nothing of it is recorded."""
 
     def __post_init__(self) -> None:
         self.notebook = Notebook(self.folder, self.case.kind.answer)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marple.errors import UnknownNameError, UsageError
 from marple.tasks.case import Case
 from marple.tasks.truth import Truth
 from marple.tools.target.checkpoint import check_target_dir, find_target
@@ -14,7 +15,7 @@ from marple.tools.target.checkpoint import check_target_dir, find_target
 if TYPE_CHECKING:
     from marple.tasks.organisms import Progress
 
-__all__ = ["Materials", "prepare"]
+__all__ = ["Materials", "materials_of", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,11 @@ class Materials:
     """Directory of the target's checkpoint."""
     reference: Path | None = None
     adapter: Path | None = None
-    """A PEFT directory to be merged into the target."""
+    """A PEFT directory with an adapter of the target."""
+    saes: tuple[Path, ...] = ()
+    """Directories with a sparse autoencoder of the target each."""
+    corpus: Path | None = None
+    """A JSONL file of transcripts."""
     truth: Truth | None = None
     """None for a target whose truth nobody knows."""
     forecast_pool: Sequence[Mapping[str, Any]] = ()
@@ -63,3 +68,52 @@ def _own_target(case: Case) -> Materials:
         base = check_target_dir(find_target(str(checkpoint.base or case.reference))).path
         return Materials(base, reference, adapter=checkpoint.path)
     return Materials(checkpoint.path, reference)
+
+
+def materials_of(
+    target: str, *, reference: str | None = None, adapter: str | None = None, progress: Progress | None = None
+) -> Materials:
+    """A target outside any case: a model's directory or hub id, or the id of an organism, which is built if need be.
+
+    The reference of an organism and of an adapter is the model it was made from, unless another is named.
+
+    Raises:
+        UsageError: there is no such target, or the adapter is none.
+        TargetRefusedError: a model cannot be loaded safely.
+        OrganismError: the organism could not be built.
+    """
+    named = None if reference is None else check_target_dir(find_target(reference), chat_template=False).path
+    organism = _organism(target)
+    if organism is not None:
+        if adapter is not None:
+            raise UsageError(f"the organism {target} is whole; leave out the adapter {adapter}")
+        from marple.tasks.organisms import build
+
+        built = build(organism, progress=progress)
+        return Materials(built.path, named or built.base)
+    checkpoint = check_target_dir(find_target(target))
+    if adapter is None and checkpoint.kind == "model":
+        return Materials(checkpoint.path, named)
+    if adapter is None:
+        base = check_target_dir(find_target(str(checkpoint.base or reference))).path
+        return Materials(base, named or base, adapter=checkpoint.path)
+    found = check_target_dir(find_target(adapter))
+    if found.kind != "adapter":
+        raise UsageError(f"{adapter!r} is a model, not an adapter: give it as the target")
+    return Materials(checkpoint.path, named or checkpoint.path, adapter=found.path)
+
+
+def _organism(target: str) -> str | None:
+    """The id of an organism, or None for what is a directory or may be a hub id.
+
+    Raises:
+        UnknownNameError: it is neither.
+    """
+    if Path(target).exists() or "/" in target:
+        return None
+    from marple.tasks.organisms import list_organisms
+
+    known = [info.id for info in list_organisms()]
+    if target not in known:
+        raise UnknownNameError("target", target, known, hint="A model of your own is named by its directory or hub id.")
+    return target

@@ -147,7 +147,8 @@ class Progress(_Message):
 
     done: int = Field(ge=0)
     total: int = Field(ge=0)
-    what: str = Field(max_length=PROGRESS_WORDS)
+    # Shown on a terminal while the call runs, so nothing that a terminal would obey.
+    what: str = Field(max_length=PROGRESS_WORDS, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\z")
 
 
 class Reply(_Message):

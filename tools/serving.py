@@ -31,6 +31,9 @@ class Served:
 
     target: Target
     tools: Mapping[str, ToolSpec]
+    """Those that have what they need."""
+    known: Mapping[str, ToolSpec]
+    """All there are; their self-tests bring what they need."""
 
     def describe(self) -> dict[str, Any]:
         """The reply to ``hello``."""
@@ -64,8 +67,8 @@ class Served:
             CallCancelled: the host has cancelled the request.
         """
         outcomes = []
-        for done, spec in enumerate(self.tools.values()):
-            report_progress(done, len(self.tools), "self-tests")
+        for done, spec in enumerate(self.known.values()):
+            report_progress(done, len(self.known), "self-tests")
             outcomes.append(_self_test(spec))
         return {"outcomes": outcomes}
 
@@ -116,7 +119,8 @@ def load(root: Path, config: messages.WorkerConfig) -> Served:
     finally:
         gc.enable()
         gc.freeze()
-    return Served(target, {name: spec for name, spec in tools.items() if not unmet_needs(spec.needs, target)})
+    offered = {name: spec for name, spec in tools.items() if not unmet_needs(spec.needs, target)}
+    return Served(target, offered, tools)
 
 
 def _load_target(root: Path, config: messages.WorkerConfig) -> Target:

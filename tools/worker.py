@@ -173,7 +173,7 @@ class _Progress:
             if self._ended or now < self._next:
                 return
             self._next = now + messages.PROGRESS_SECONDS
-            words = what[: messages.PROGRESS_WORDS].encode("utf-8", "replace").decode("utf-8")
+            words = "".join(one if one.isprintable() else " " for one in what[: messages.PROGRESS_WORDS])
             progress = {"done": max(0, min(int(done), int(total))), "total": max(0, int(total)), "what": words}
             self._replies.send(wire.encode_frame({"id": self._request, "progress": progress}))
 

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from marple.cli import demo, doctor, organisms, run, runs, tasks
+from marple.cli import demo, doctor, organisms, run, runs, tasks, tool
 from marple.errors import MarpleError, UsageError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app.command("run")(run.run)
 app.command("resume")(run.resume)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
+app.command("tool")(tool.tool)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(organisms.app, name="organisms")
 app.command("doctor")(doctor.doctor)

@@ -7,11 +7,16 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from marple.sandboxes import OnProgress
 
 __all__ = ["doctor"]
 
@@ -41,7 +46,7 @@ def doctor(
     else:
         marks = {True: "ok ", False: "NO ", None: "-  "}
         for finding in findings:
-            print(f"{marks[finding.ok]} {finding.id:24} {finding.detail}")
+            print(f"{marks[finding.ok]} {finding.id:28} {finding.detail}")
     sys.exit(1 if any(finding.ok is False for finding in findings) else 0)
 
 
@@ -92,17 +97,26 @@ def _self_tests() -> list[Finding]:
 
 
 async def _run_self_tests() -> list[Finding]:
-    """The tools' known-answer tests, inside a real worker that holds the nano base."""
+    """The engine's check of itself and the tools' known-answer tests, in a real worker that holds the nano base."""
     from marple.sandboxes import stage, start_worker
     from marple.tasks.organisms import base_path
 
-    staged = stage(base_path(), reference=base_path())
-    try:
-        worker = await start_worker(staged)
-        try:
-            outcomes = await worker.self_test()
-        finally:
-            await worker.close()
-    finally:
-        staged.remove()
-    return [Finding(f"self-test {o.name}", o.ok, o.message or "known answer found") for o in outcomes]
+    with _bar() as on_progress, stage(base_path(), reference=base_path()) as staged:
+        async with await start_worker(staged) as worker:
+            outcomes = await worker.self_test(on_progress=on_progress)
+            checked = worker.facts["self_check"]
+    engine = ", ".join(f"{name} {value}" for name, value in checked.items())
+    tests = [Finding(f"self-test {o.name}", o.ok, o.message or "known answer found") for o in outcomes]
+    return [Finding("engine self-check", True, engine), *tests]
+
+
+@contextmanager
+def _bar() -> Iterator[OnProgress]:
+    """A bar on standard error, where it is a terminal: some self-tests train something."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("starting a worker", total=None)
+        yield lambda done, total, what: bars.update(task, description=what, completed=done, total=total)

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from marple.agent.run import Watcher
+from marple.agent.session import CallProgress
 from marple.traces import Event, RunFolder
 
 __all__ = ["JsonWatcher", "LiveWatcher", "event_line"]
@@ -56,6 +57,7 @@ class LiveWatcher(Watcher):
         )
         self._calls: TaskID | None = None
         self._belief = ""
+        self._under_way: dict[tuple[int, int], TaskID] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -81,8 +83,20 @@ class LiveWatcher(Watcher):
             return RichProgress(self._bars)
         return _StageLines(self.console)
 
+    def on_call(self, call: CallProgress) -> None:
+        """Show how far a call is, until it is done."""
+        place = (call.turn, call.index)
+        if place not in self._under_way:
+            self._under_way[place] = self._bars.add_task(call.tool, total=call.total)
+        description = escape(f"{call.tool} {call.what}")
+        self._bars.update(self._under_way[place], description=description, completed=call.done, total=call.total)
+
     def on_event(self, event: Event) -> None:
         """Print the event's line and move the bars."""
+        if event.type == "tool_call":
+            done = self._under_way.pop((event.payload["turn_number"], event.payload["index"]), None)
+            if done is not None:
+                self._bars.remove_task(done)
         if event.type == "tool_call" and event.payload.get("on_target") and self._calls is not None:
             self._bars.advance(self._calls)
         if event.type == "model_call":

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from marple.agent.run import RunOutcome, Watcher
 
-__all__ = ["RUNS_OPTION", "play", "resume", "run"]
+__all__ = ["CORPUS_OPTION", "RUNS_OPTION", "SAE_OPTION", "play", "resume", "run"]
 
 RUNS_OPTION = typer.Option("--runs", envvar="MARPLE_RUNS", help="Folder that holds the run folders.")
+SAE_OPTION = typer.Option("--sae", help="Directory with a sparse autoencoder of the target; repeatable.")
+CORPUS_OPTION = typer.Option("--corpus", help="JSONL file of transcripts, one conversation a line, to be searched.")
 JSON_OPTION = typer.Option("--json", help="Print one launch record and one done record, and nothing else.")
 
 
@@ -37,6 +39,8 @@ def run(
     budget: Annotated[str | None, typer.Option(help="Limits, for example turns=40,calls=80,seconds=none.")] = None,
     approval: Annotated[str, typer.Option(help="Who approves calls: auto, ask, or a policy file.")] = "auto",
     sandbox: Annotated[str, typer.Option(help="Isolation backend, or auto.")] = "auto",
+    sae: Annotated[list[Path] | None, SAE_OPTION] = None,
+    corpus: Annotated[Path | None, CORPUS_OPTION] = None,
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -57,6 +61,8 @@ def run(
         runs=runs,
         approval=approval,
         sandbox=sandbox,
+        saes=sae or [],
+        corpus=corpus,
     )
     sys.exit(play(lambda watcher: launch(config, watcher=watcher), as_json=as_json))
 

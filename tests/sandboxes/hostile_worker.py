@@ -53,6 +53,7 @@ def answer(how: str, request: dict[str, Any]) -> bytes:
         "progress_without_total": reply(request, progress={"done": 1, "what": "x"}),
         "progress_below_zero": reply(request, progress={**PROGRESS, "done": -1}),
         "progress_with_a_book": reply(request, progress={**PROGRESS, "what": "x" * 201}),
+        "progress_in_colour": reply(request, progress={**PROGRESS, "what": "\x1b[31mx"}),
         "progress_of_nothing": reply({"id": "0" * 32}, progress=PROGRESS),
         "progress_after_answer": good + reply(request, progress=PROGRESS),
         "unknown_code": reply(request, error={"code": "os.system", "message": "x"}),

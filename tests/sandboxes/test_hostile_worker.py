@@ -84,6 +84,7 @@ def running(group: int) -> list[str]:
         "progress_without_total",
         "progress_below_zero",
         "progress_with_a_book",
+        "progress_in_colour",
         "progress_of_nothing",
         "progress_flood",
     ],

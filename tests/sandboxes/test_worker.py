@@ -239,8 +239,9 @@ async def test_a_replication_is_marked_as_one(worker: Worker) -> None:
 
 async def test_self_tests_say_how_far_they_are(worker: Worker) -> None:
     heard: list[tuple[int, int, str]] = []
-    await worker.self_test(on_progress=lambda *progress: heard.append(progress))
-    assert {progress[1:] for progress in heard} == {(len(worker.tools), "self-tests")}
+    outcomes = await worker.self_test(on_progress=lambda *progress: heard.append(progress))
+    assert {progress[1:] for progress in heard} == {(len(outcomes), "self-tests")}
+    assert {"search_transcripts", *worker.tools} <= {outcome.name for outcome in outcomes}
 
 
 async def test_tools_whose_needs_are_not_met_are_not_offered(worker: Worker) -> None:

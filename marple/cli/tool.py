@@ -1,0 +1,287 @@
+"""``marple tool``: one tool on one target, for people and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from marple.cli.run import CORPUS_OPTION, SAE_OPTION
+from marple.errors import StorageError, ToolError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from marple.agent.bench import Bench
+    from marple.tasks.materials import Materials
+    from marple.tools.contract import ToolResult, ToolSpec
+
+__all__ = ["tool"]
+
+DEFAULT_RESULTS = Path("tool-results")
+"""Where results go unless told otherwise, each in a folder of its own."""
+
+
+def tool(
+    name: Annotated[str | None, typer.Argument(help="Name of a tool; without one, all are listed.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="A model's directory or hub id, a PEFT adapter, or the id of an organism.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="What it is compared with; of an organism or an adapter its base by default.")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="A PEFT adapter of the target; the reference is the base.")
+    ] = None,
+    sae: Annotated[list[Path] | None, SAE_OPTION] = None,
+    corpus: Annotated[Path | None, CORPUS_OPTION] = None,
+    args: Annotated[str | None, typer.Option(help="The tool's arguments as a JSON object, or @FILE with one.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every sample and draw.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json and the plots.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is in result.json, and nothing else.")] = False,
+) -> None:
+    """Run one tool on one target in a worker; without a target, show what the tool does and takes."""
+    if name is None:
+        _list_tools(as_json=as_json)
+        return
+    if target is None:
+        if args is not None:
+            raise UsageError("say on which target: --target with a model's directory, a hub id or an organism's id")
+        _show(_find(name), as_json=as_json)
+        return
+    from marple.agent.configuration import check_beside
+
+    check_beside(sae or [], corpus)
+    arguments = _default_arguments(_find(name)) if args is None else _read_arguments(args)
+    folder = _folder(out, name)
+    request = {"tool": name, "target": target, "arguments": arguments, "seed": seed}
+    options = {"reference": reference, "adapter": adapter, "saes": sae or [], "corpus": corpus}
+    try:
+        record, result = asyncio.run(_call(request, **options))
+    except ToolError as error:
+        raise UsageError(str(error)) from error
+    record = {**record, **_write(folder, record, result)}
+    print(json.dumps(record) if as_json else _report(record))
+
+
+# ---------------------------------------------------------------------------------------------- what there is
+
+
+def _list_tools(*, as_json: bool) -> None:
+    from marple.tools.contract import discover_tools
+
+    specs = discover_tools().values()
+    if as_json:
+        print(json.dumps([{**_facts(spec), "summary": _summary(spec)} for spec in specs]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("tool", "rung", "needs", "what it does", box=None)
+    for spec in sorted(specs, key=lambda spec: (spec.rung, spec.name)):
+        table.add_row(spec.name, str(spec.rung), ", ".join(spec.needs), _summary(spec))
+    Console(highlight=False).print(table)
+
+
+def _summary(spec: ToolSpec) -> str:
+    return spec.description.split("\n")[0]
+
+
+def _facts(spec: ToolSpec) -> dict[str, Any]:
+    return {"name": spec.name, "rung": spec.rung, "needs": list(spec.needs)}
+
+
+def _find(name: str) -> ToolSpec:
+    from marple.tools.contract import discover_tools
+
+    tools = discover_tools()
+    if name not in tools:
+        raise UnknownNameError("tool", name, tools)
+    return tools[name]
+
+
+def _show(spec: ToolSpec, *, as_json: bool) -> None:
+    schema, example = dict(spec.parameters), dict(spec.example)
+    if as_json:
+        facts = {**_facts(spec), "description": spec.description, "parameters": schema, "example": example}
+        print(json.dumps(facts))
+        return
+    # The description ends with the example, which stands by itself below.
+    print(f"{spec.description.partition(chr(10) * 2 + 'Example: ')[0]}\n")
+    print(f"Rung {spec.rung}." + (f" Needs {' and '.join(spec.needs)}." if spec.needs else ""))
+    print(f"\nArguments:\n{json.dumps(schema, indent=2, ensure_ascii=False)}")
+    print(f"\nExample:\nmarple tool {spec.name} --target nano-01 --args '{_shell(example)}'")
+
+
+def _shell(example: Mapping[str, Any]) -> str:
+    return json.dumps(example, ensure_ascii=False).replace("'", "'\\''")
+
+
+# ---------------------------------------------------------------------------------------------- arguments
+
+
+def _default_arguments(spec: ToolSpec) -> dict[str, Any]:
+    if required := spec.parameters.get("required", []):
+        raise UsageError(
+            f"{spec.name} needs --args with {', '.join(required)}, for example --args '{_shell(spec.example)}'; "
+            f"marple tool {spec.name} says what they mean"
+        )
+    return {}
+
+
+def _read_arguments(text: str) -> dict[str, Any]:
+    where = "--args"
+    if text.startswith("@"):
+        where = text[1:]
+        try:
+            text = Path(where).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the arguments cannot be read from {where!r}: {error}") from error
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        near = text[max(0, error.pos - 20) : error.pos + 20]
+        place = f"line {error.lineno}, column {error.colno}, near {near!r}"
+        raise UsageError(f"{where} is not JSON: {error.msg} ({place})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f'{where} is not a JSON object such as {{"samples": 4}}, but {json.dumps(value)[:80]}')
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+# ---------------------------------------------------------------------------------------------- running
+
+
+async def _call(
+    request: Mapping[str, Any], *, reference: str | None, adapter: str | None, saes: list[Path], corpus: Path | None
+) -> tuple[dict[str, Any], ToolResult]:
+    """What is recorded of the call, and its result."""
+    from dataclasses import replace
+
+    from marple.agent.run import open_bench
+    from marple.tasks.materials import materials_of
+
+    with _Bars() as bars:
+        found: Materials = await asyncio.to_thread(
+            materials_of, request["target"], reference=reference, adapter=adapter, progress=bars.building()
+        )
+        bench = await open_bench(replace(found, saes=tuple(saes), corpus=corpus))
+        try:
+            _check_offered(bench, request["tool"])
+            start = time.monotonic()
+            result = await bench.call(
+                request["tool"], request["arguments"], seed=request["seed"], on_progress=bars.calling
+            )
+            seconds = time.monotonic() - start
+        finally:
+            await bench.close()
+    return {**request, "seconds": seconds, "facts": bench.facts, "stamp": bench.stamp}, result
+
+
+def _check_offered(bench: Bench, name: str) -> None:
+    if name in bench.tools:
+        return
+    options = {"reference": "--reference", "sae": "--sae", "corpus": "--corpus"}
+    needs = [f"a {need} ({options[need]})" for need in _find(name).needs]
+    raise UsageError(f"{name} needs {' and '.join(needs)}, which this target has not")
+
+
+class _Bars:
+    """Bars on standard error for what takes long, where it is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._call = self._bars.add_task("starting a worker", total=None)
+
+    def __enter__(self) -> _Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def building(self) -> Any:
+        """A bar for what is built."""
+        from marple.cli.organisms import RichProgress
+
+        return RichProgress(self._bars)
+
+    def calling(self, done: int, total: int, what: str) -> None:
+        """Move the call's bar."""
+        from rich.markup import escape
+
+        self._bars.update(self._call, description=escape(what), completed=done, total=total)
+
+
+# ---------------------------------------------------------------------------------------------- results
+
+
+def _folder(out: Path | None, name: str) -> Path:
+    """The folder to write to; a given one is made now, so that nothing is computed in vain."""
+    if out is None:
+        moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        return DEFAULT_RESULTS / f"{moment}-{name}-{secrets.token_hex(2)}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {str(out)!r} cannot be a folder: {error.strerror}") from error
+    return out
+
+
+def _write(folder: Path, record: Mapping[str, Any], result: ToolResult) -> dict[str, Any]:
+    """Write ``result.json`` and the artifacts; returns what the file holds beside the record."""
+    names = _file_names([artifact.name for artifact in result.artifacts])
+    content = {
+        "text": result.text,
+        "data": dict(result.data),
+        "controls": dict(result.controls),
+        "cost": vars(result.cost),
+        "handles": list(result.handles),
+        "artifacts": [
+            {"file": name, "media_type": artifact.media_type}
+            for name, artifact in zip(names, result.artifacts, strict=True)
+        ],
+        "out": str(folder),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, artifact in zip(names, result.artifacts, strict=True):
+            (folder / name).write_bytes(artifact.data)
+        text = json.dumps({**record, **content}, ensure_ascii=False, indent=1)
+        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"the result cannot be written to {str(folder)!r}: {error.strerror}") from error
+    return content
+
+
+def _file_names(names: list[str]) -> list[str]:
+    """Artifacts' names, each once, and none of them ``result.json``; the wire allows no path in them."""
+    taken, given = {"result.json"}, []
+    for name in names:
+        file, number = name, 2
+        while file in taken:
+            file, number = f"{Path(name).stem}-{number}{Path(name).suffix}", number + 1
+        taken.add(file)
+        given.append(file)
+    return given
+
+
+def _report(record: Mapping[str, Any]) -> str:
+    cost = record["cost"]
+    files = ", ".join(["result.json", *(artifact["file"] for artifact in record["artifacts"])])
+    tokens = cost["prompt_tokens"] + cost["generated_tokens"]
+    return f"{record['text']}\n\n({tokens:,} target tokens, {cost['seconds']:.1f} s; in {record['out']}: {files})"
