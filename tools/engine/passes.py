@@ -97,7 +97,7 @@ class Runner:
         else:
             work.slots.open([window.start for window in work.windows], [len(window.tokens) for window in work.windows])
             given = {"use_cache": True, "past_key_values": work.slots, "position_ids": work.slots.position_ids}
-            if not work.slots.is_fresh:
+            if not work.slots.needs_no_mask(self.architecture.windows):
                 given["attention_mask"] = self._masks(work.slots)
         hidden: Tensor = self.architecture.decoder(input_ids=ids, **given).last_hidden_state
         return hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,10 +96,12 @@ class Slots:
         assert self._window is not None
         return torch.minimum(self._window.positions, self._window.last).clamp_(min=0)
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the announced pass begins every row."""
-        return self._window is not None and self._window.start == 0
+    def needs_no_mask(self, windows: Sequence[int | None]) -> bool:
+        """Whether plain causal attention is right: every row begins, or all are equally long and one token is added."""
+        assert self._window is not None
+        start, width, total = self._window.start, self._window.width, self._window.total
+        narrowest = min((window for window in windows if window is not None), default=total)
+        return start == 0 or (start is not None and width == 1 and total <= narrowest)
 
     def mask(self, dtype: torch.dtype, window: int | None) -> Tensor:
         """Additive attention mask ``(row, 1, width, total)`` of the announced pass."""
