@@ -59,9 +59,9 @@ def tool(
     arguments = _default_arguments(_find(name)) if args is None else _read_arguments(args)
     folder = _folder(out, name)
     request = {"tool": name, "target": target, "arguments": arguments, "seed": seed}
-    options = {"reference": reference, "adapter": adapter, "saes": sae or [], "corpus": corpus}
+    beside = {"saes": tuple(sae or ()), "corpus": corpus}
     try:
-        record, result = asyncio.run(_call(request, **options))
+        record, result = asyncio.run(_call(request, reference=reference, adapter=adapter, beside=beside))
     except ToolError as error:
         raise UsageError(str(error)) from error
     record = {**record, **_write(folder, record, result)}
@@ -162,7 +162,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 async def _call(
-    request: Mapping[str, Any], *, reference: str | None, adapter: str | None, saes: list[Path], corpus: Path | None
+    request: Mapping[str, Any], *, reference: str | None, adapter: str | None, beside: Mapping[str, Any]
 ) -> tuple[dict[str, Any], ToolResult]:
     """What is recorded of the call, and its result."""
     from dataclasses import replace
@@ -174,7 +174,7 @@ async def _call(
         found: Materials = await asyncio.to_thread(
             materials_of, request["target"], reference=reference, adapter=adapter, progress=bars.building()
         )
-        bench = await open_bench(replace(found, saes=tuple(saes), corpus=corpus))
+        bench = await open_bench(replace(found, **beside))
         try:
             _check_offered(bench, request["tool"])
             start = time.monotonic()
