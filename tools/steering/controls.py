@@ -9,10 +9,18 @@ from torch import Tensor
 
 from marple.errors import ToolError
 from marple.tools.arguments import one_turn, sample_seed
+from marple.tools.contract import Cost
 from marple.tools.engine.sites import Site
 from marple.tools.target.target import Target
 
-__all__ = ["UNRELATED_PAIRS", "activation_spread", "make_controls", "random_direction", "unrelated_direction"]
+__all__ = [
+    "UNRELATED_PAIRS",
+    "activation_spread",
+    "control_cost",
+    "make_controls",
+    "random_direction",
+    "unrelated_direction",
+]
 
 UNRELATED_PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
     "tense": (
@@ -76,6 +84,13 @@ def make_controls(
             mixture = _normal(len(cloud), seed=sample_seed(seed, "norm-matched", at)) @ cloud
             controls[f"norm-matched {at + 1}"] = _unit(mixture)
     return controls
+
+
+def control_cost(target: Target, prompts: Sequence[Sequence[int]]) -> Cost:
+    """Tokens that ``make_controls`` with its defaults, and the unit of the doses, read."""
+    unrelated = [text for pairs in UNRELATED_PAIRS.values() for pair in pairs for text in pair]
+    read = sum(len(target.render(one_turn(text))) for text in unrelated)
+    return Cost(prompt_tokens=read + 2 * sum(map(len, list(prompts)[:_MOST_PROMPTS])))
 
 
 def random_direction(width: int, *, seed: int) -> Tensor:

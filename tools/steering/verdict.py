@@ -6,11 +6,10 @@ scale; a control's is its largest change in the same sense at any of its fluent 
 choosing the best scale favours nobody. The verdict is
 
 ``causal``
-    if in some arm (1) the effect exceeds every control by more than the 95 % interval of their paired difference;
-    (2) it lies above the 95 % prediction interval for one more control (97.5 % where both a rise and a fall count),
-    so outside their spread; (3) its own change's 95 % interval leaves out 0; (4) there are at least two fluent
-    scales, and from one to the next, up to the effect's, the outcome never steps back by more than the interval of
-    the step: a dose-response;
+    if in some arm (1) the effect exceeds every control by more than the 95 % interval of their paired difference; (2)
+    it lies above the 99 % prediction interval for one more control, so outside their spread; (3) its own change's 95
+    % interval leaves out 0; (4) there are at least two fluent scales, and from one to the next, up to the effect's,
+    the outcome never steps back by more than the interval of the step: a dose-response;
 ``weak``
     if in some arm the effect's own interval leaves out 0 and it exceeds every control's change, but not all of the
     above;
@@ -32,6 +31,7 @@ from marple.tools.steering.intervals import mean_interval, prediction_bound
 __all__ = ["Label", "Verdict", "judge"]
 
 Label = Literal["causal", "weak", "indistinguishable from control"]
+_SPREAD_LEVEL = 0.99
 _RANK: dict[Label, int] = {"causal": 2, "weak": 1, "indistinguishable from control": 0}
 
 
@@ -78,8 +78,6 @@ class _Arm:
     """``(dose, prompt)``."""
     controls: NDArray[np.float64]
     """``(control, prompt)``: each at its best fluent scale."""
-    level: float
-    """Of the prediction interval."""
     shares: float
 
 
@@ -116,15 +114,12 @@ def _arms(
     senses: Sequence[int],
 ) -> Iterator[_Arm]:
     signs = [sign for sign in (1, -1) if (np.sign(scales) == sign).any()]
-    level = 1 - 0.05 / len(senses)
     for sign in signs:
         doses = [at for at in np.argsort(np.abs(scales), kind="stable") if scales[at] * sign > 0 and fluent[0, at]]
         for sense in senses if doses else ():
             best = [_best(sense * rows[good]) for rows, good in zip(changes[1:], fluent[1:], strict=True)]
             chosen = np.array(best).reshape(len(best), changes.shape[2])
-            yield _Arm(
-                sense, tuple(scales[doses].tolist()), sense * changes[0, doses], chosen, level, 1.0 if shares else 0.0
-            )
+            yield _Arm(sense, tuple(scales[doses].tolist()), sense * changes[0, doses], chosen, 1.0 if shares else 0.0)
 
 
 def _best(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -141,7 +136,7 @@ def _judge_arm(arm: _Arm) -> Verdict:
     change, low, high = mean_interval(effect, shares=arm.shares)
     control_means = arm.controls.mean(axis=1)
     largest = float(control_means.max(initial=0.0))
-    bound = prediction_bound(control_means, level=arm.level)
+    bound = prediction_bound(control_means, level=_SPREAD_LEVEL)
     verdict = Verdict(
         "indistinguishable from control",
         "",
