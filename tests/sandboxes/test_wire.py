@@ -189,6 +189,56 @@ def test_any_other_value_is_no_result(value: object) -> None:
         messages.result_from_json(value)
 
 
+ids = st.from_regex(r"\A[0-9a-f]{32}\Z") | st.text(max_size=3)
+almost_replies = st.fixed_dictionaries(
+    {"id": ids},
+    optional={
+        "ok": json_values,
+        "error": json_values | st.fixed_dictionaries({"code": st.just("cancelled"), "message": st.text()}),
+        "progress": json_values
+        | st.fixed_dictionaries({"done": json_values, "total": st.integers(), "what": st.text() | json_values}),
+        "more": json_values,
+    },
+)
+
+
+@given(almost_replies)
+@settings(max_examples=300)
+def test_a_reply_is_valid_or_a_wire_error(value: dict) -> None:
+    try:
+        reply = messages.validate(messages.Reply, value)
+    except WireError:
+        return
+    assert set(value) <= {"id", "ok", "error", "progress"}
+    if reply.progress is not None:
+        assert reply.progress.done >= 0
+        assert all(ord(one) >= 32 for one in reply.progress.what)
+
+
+requests = st.fixed_dictionaries(
+    {"id": ids, "op": st.sampled_from(["call", "cancel", "hello", "self_test", "shutdown", "eval"])},
+    optional={"call": ids | json_values, "tool": st.text(), "arguments": json_objects, "seed": json_values,
+              "fresh": json_values, "config": json_objects},
+)  # fmt: skip
+
+
+@given(requests)
+@settings(max_examples=300)
+def test_a_request_is_valid_or_a_wire_error(value: dict) -> None:
+    with contextlib.suppress(WireError):
+        assert messages.parse_request(value).id == value["id"]
+
+
+def test_a_call_is_fresh_only_when_asked_and_a_cancellation_names_a_call() -> None:
+    call = {"id": "f" * 32, "op": "call", "tool": "x", "arguments": {}, "seed": 0}
+    read = messages.parse_request(call)
+    assert isinstance(read, messages.Call)
+    assert not read.fresh
+    for bad in ({**call, "fresh": 1}, {"id": "f" * 32, "op": "cancel"}, {"id": "f" * 32, "op": "cancel", "call": "x"}):
+        with pytest.raises(WireError):
+            messages.parse_request(bad)
+
+
 def test_a_bad_request_is_named() -> None:
     with pytest.raises(WireError, match="not a valid request"):
         messages.parse_request({"id": "f" * 32, "op": "eval", "code": "1"})
