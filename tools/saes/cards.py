@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marple.errors import UsageError
-from marple.tools.saes.effects import Effect, logit_effect, token_shower
-from marple.tools.saes.explanations import Explanation
+from marple.tools.lenses import token_text
+from marple.tools.saes.effects import Effect, logit_effect
 
 if TYPE_CHECKING:
     from marple.tools.saes.activations import Activations
@@ -24,7 +25,6 @@ __all__ = [
     "CARDS",
     "Card",
     "Example",
-    "explain_card",
     "make_cards",
     "read_cards",
     "write_cards",
@@ -33,8 +33,8 @@ __all__ = [
 CARDS = "cards.jsonl"
 """Name of the file beside an SAE."""
 _TOKENS = 5
-_EXAMPLES = 4
-_BEFORE, _AFTER = 12, 4
+_EXAMPLES = 3
+_BEFORE, _AFTER = 10, 3
 _MOST_ACTIVE = 128
 
 
@@ -88,20 +88,11 @@ def make_cards(
     fired = _fired(sae, activations)
     chosen = range(sae.d_sae) if features is None else [sae.check_feature(index) for index in features]
     effects = logit_effect(sae, target, chosen)
-    show = token_shower(target)
+    show = functools.lru_cache(maxsize=None)(lambda token: token_text(target, token))
     return {
         index: _card(index, fired, activations, show, effect, examples)
         for index, effect in zip(chosen, effects, strict=True)
     }
-
-
-def explain_card(card: Card) -> Explanation:
-    """A card in a line, so that features can be searched by words before anybody has labelled them."""
-    if not card.tokens:
-        return Explanation("never active", "card")
-    words = ", ".join(f"{token} {share:.0%}" for token, share in card.tokens[:3])
-    raised = ", ".join(token for token, _ in card.promotes[:3])
-    return Explanation(f"on: {words}; raises: {raised}", "card")
 
 
 def read_cards(path: Path, *, features: int) -> dict[int, Card]:

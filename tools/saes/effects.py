@@ -1,54 +1,43 @@
-"""What directions of the residual stream do to the logits, and how tokens are shown."""
+"""What decoder rows do to the logits."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+from marple.tools.lenses import lens_of_directions, top_tokens
 
 if TYPE_CHECKING:
     from marple.tools.saes.sae import SAE
     from marple.tools.target.target import Target
 
-__all__ = ["Effect", "logit_effect", "read_directions", "token_shower"]
+__all__ = ["Effect", "logit_effect", "read_directions"]
 
 Effect = tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]
 """Tokens a direction promotes and suppresses, strongest first, with their logits in standard deviations."""
 
+_ROWS = 256
+
 
 def logit_effect(sae: SAE, target: Target, features: Sequence[int], *, count: int = 5) -> list[Effect]:
-    """What each feature's decoder row promotes and suppresses, through the final norm and the unembedding.
+    """What each feature's decoder row promotes and suppresses, read through the final norm and the unembedding.
 
-    The part of the lens that is odd in the row is taken, so that biases of norm and head drop out (logit lens,
-    nostalgebraist 2020; on decoder rows, Bricken et al. 2023).
+    The logit lens (nostalgebraist 2020) on decoder rows, as in Bricken et al. (2023).
     """
-    show, found = token_shower(target), []
-    for start in range(0, len(features), 256):
-        rows = sae.weights.W_dec[list(features[start : start + 256])]
-        found += read_directions(target, rows, show=show, count=count)
+    chosen = list(features)
+    found: list[Effect] = []
+    for start in range(0, len(chosen), _ROWS):
+        found += read_directions(target, sae.weights.W_dec[chosen[start : start + _ROWS]], count=count)
     return found
 
 
-def read_directions(
-    target: Target, rows: Tensor, *, count: int = 5, show: Callable[[int], str] | None = None
-) -> list[Effect]:
+def read_directions(target: Target, rows: Tensor, *, count: int = 5) -> list[Effect]:
     """The same for any directions, ``(direction, d_model)``."""
-    logits = (target.lens(rows) - target.lens(-rows)) / 2
-    scores = (logits - logits.mean(-1, keepdim=True)) / logits.std(-1, keepdim=True).clamp_min(1e-9)
-    show, most = show or token_shower(target), min(count, scores.shape[-1])
-    high, low = scores.topk(most), scores.topk(most, largest=False)
+    scores = lens_of_directions(target, rows.cpu())
 
-    def named(values: Tensor, indices: Tensor) -> tuple[tuple[str, float], ...]:
-        return tuple((show(token), round(z, 2)) for z, token in zip(values.tolist(), indices.tolist(), strict=True))
+    def named(row: Tensor, sign: int) -> tuple[tuple[str, float], ...]:
+        return tuple((one["token"], round(sign * one["score"], 2)) for one in top_tokens(target, sign * row, count))
 
-    return [
-        (named(high.values[row], high.indices[row]), named(low.values[row], low.indices[row]))
-        for row in range(len(scores))
-    ]
-
-
-def token_shower(target: Target) -> Callable[[int], str]:
-    """A function from token id to its text, special tokens included; what it gives is the model's text, not quoted."""
-    return functools.lru_cache(maxsize=None)(lambda token: str(target.tokenizer.decode([token])))
+    return [(named(row, 1), named(row, -1)) for row in scores]
