@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from marple.tools.engine.engine import Engine
-
 from tests.engine.small import engine_on, small_llama
 
 settings.register_profile(

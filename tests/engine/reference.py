@@ -1,7 +1,7 @@
 """What a request should yield, computed the slow way: the whole sequence again for every token, one row at a time.
 
-Nothing of the engine is used here but the requests themselves: no cache, no batch, no hooks; the layers' parts are called one
-after the other and every token is edited on its own, by the definition of its edit.
+Nothing of the engine is used here but the requests themselves: no cache, no batch, no hooks; the layers' parts are
+called one after the other and every token is edited on its own, by the definition of its edit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from marple.tools.engine.interventions import Intervention
 from marple.tools.engine.requests import Capture, Output, Request
-
 from tests.engine.small import STOP
 
 Streams = dict[tuple[str, int], tuple[Tensor, Tensor]]
@@ -69,7 +68,8 @@ def choose(logits: Tensor, draw: float, temperature: float, top_p: float) -> int
     if temperature == 0:
         return int(logits.argmax())
     chances = torch.softmax(logits.double() / temperature, dim=-1).tolist()
-    kept, mass = set(), 0.0
+    kept: set[int] = set()
+    mass = 0.0
     for token in sorted(range(len(chances)), key=lambda it: -chances[it]):
         if mass >= top_p and kept:
             break

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from marple.tools.engine.interventions import Intervention, Op
 from marple.tools.engine.requests import Capture, Request, Sampling
 from marple.tools.engine.sites import SITE_NAMES, Site
-
 from tests.engine.small import LAYERS, VOCAB, vector
 
 TOKENS = st.integers(2, VOCAB - 1)
