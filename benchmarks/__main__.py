@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,7 +34,7 @@ from benchmarks.probes import probe_rows
 from benchmarks.processes import import_rows, worker_rows
 from benchmarks.sae import sae_rows
 from benchmarks.steering import queue_rows, steering_rows
-from benchmarks.table import Row, document, machine, show
+from benchmarks.table import Row, document, line, machine, show
 
 GROUPS: dict[str, Callable[[Plan], list[Row]]] = {
     "capture": capture_rows,
@@ -57,18 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = Model(SHAPES[options.shape], options.device, getattr(torch, options.dtype))
     work = Work.quick() if options.quick else Work()
     plan = Plan(model, work, options.rounds, peers=options.peers)
+    about = machine(device=options.device, dtype=options.dtype, shape=options.shape, threads=options.threads)
     rows: list[Row] = []
+    figures: dict[str, Any] = {}
+
+    def write() -> None:
+        if options.json:
+            options.json.write_text(json.dumps(document(rows, about, figures), indent=2) + "\n")
+
     for name in options.only or GROUPS:
         began = time.perf_counter()
-        rows += measure(name, plan)
+        found = measure(name, plan)
+        for row in found:
+            console.print(line(row), highlight=False, markup=False)
         console.print(f"[dim]{name}: {time.perf_counter() - began:.0f} s[/dim]", highlight=False)
-    figures = device_figures(plan) if options.figures or options.device != "cpu" else {}
-    about = machine(device=options.device, dtype=options.dtype, shape=options.shape, threads=options.threads)
+        rows += found
+        write()
     show(rows, console=console)
-    if figures:
+    if options.figures or options.device != "cpu":
+        figures = device_figures(plan)
         console.print_json(data=figures)
-    if options.json:
-        options.json.write_text(json.dumps(document(rows, about, figures), indent=2) + "\n")
+        write()
     return int(any(row.error for row in rows))
 
 

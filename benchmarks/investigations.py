@@ -20,7 +20,7 @@ from marple.sandboxes import Limits, Worker, stage, start_worker
 __all__ = ["investigator_rows"]
 
 CLIENTS = 16
-TURNS = 3
+TURNS = 2
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ async def _compare(plan: Plan, worker: Worker) -> Row:
     apart, together = await _one_after_the_other(worker, scripts), await _at_once(worker, scripts)
     if apart != together:
         raise AssertionError("investigators who share a worker hear other replies than one after the other")
-    rounds = plan.rounds_of(0.5)
+    rounds = plan.rounds_of(0.34)
     wall: dict[str, list[float]] = {"apart": [], "together": []}
     cpu: dict[str, list[float]] = {"apart": [], "together": []}
     for number in range(rounds):

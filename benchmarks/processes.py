@@ -36,7 +36,7 @@ PEERS = {
 
 def import_rows(plan: Plan) -> list[Row]:
     """Processor seconds of the imports alone, in fresh processes that have loaded torch and transformers."""
-    rounds = plan.rounds_of(1.0)
+    rounds = plan.rounds_of(0.5)
     codes = {"ours": CORE}
     if plan.peers:
         codes |= {name: code for name, (library, code) in PEERS.items() if module(library) is not None}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from benchmarks.rounds import Clock, Estimate, Timings
 
-__all__ = ["Row", "Target", "document", "machine", "row", "show"]
+__all__ = ["Row", "Target", "document", "line", "machine", "row", "show"]
 
 _LIBRARIES = (
     "marple",
@@ -139,6 +139,11 @@ def _processor() -> str:
 def document(rows: list[Row], about: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
     """The table as JSON values."""
     return {"rows": [asdict(one) for one in rows], "machine": about, "device_figures": figures}
+
+
+def line(one: Row) -> str:
+    """A row in few words, for while the others are measured."""
+    return f"{one.operation}: {_number(one.ours, one.unit)} ({_verdict(one)[0]})"
 
 
 def show(rows: list[Row], *, console: Console | None = None) -> None:
