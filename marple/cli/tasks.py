@@ -34,7 +34,7 @@ def tasks(
         return
     table = Table("case", "north star", "suites", "tools", box=None)
     for case in cases:
-        table.add_row(case.id, case.kind.north_star, ", ".join(case.suites), ", ".join(case.affordances))
+        table.add_row(case.id, case.kind.north_star, ", ".join(case.suites), str(len(case.affordances)))
     Console(highlight=False).print(table)
 
 

@@ -71,7 +71,11 @@ class HiddenGoal:
     name = "hidden-goal"
     north_star = "know what a model is really after"
     comparability = 1
-    affordances: tuple[str, ...] = ("chat", "battery", "prefill", "complete", "logprobs", "compare", "contrast")
+    affordances: tuple[str, ...] = (
+        *("chat", "battery", "prefill", "complete", "logprobs", "compare", "contrast", "read_thinking", "resample"),
+        *("search_transcripts", "steer", "probe", "project", "logit_lens", "patch", "attribute", "diff_activations"),
+        *("sae_features", "sae_compare", "sae_lookup", "sae_search", "sae_steer"),
+    )
     budget = Budget()
     answer: type[Answer] = HiddenGoalAnswer
 
