@@ -58,6 +58,27 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "gemma3": (
+        "Gemma3",
+        {
+            "text_config": {
+                **_GROUPED,
+                "head_dim": 8,
+                "sliding_window": WINDOW,
+                "layer_types": _ALTERNATING,
+                "query_pre_attn_scalar": 8,
+            },
+            "vision_config": {
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 8,
+                "patch_size": 4,
+            },
+            "mm_tokens_per_image": 4,
+        },
+    ),
     "mistral": ("Mistral", {**_GROUPED, "head_dim": 4, "sliding_window": WINDOW}),
     "mistral without window": ("Mistral", {**_GROUPED, "head_dim": 4, "sliding_window": None}),
     "olmo": ("Olmo", {**_GROUPED, "clip_qkv": 1.0}),
@@ -84,9 +105,9 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def random_model(name: str, *, attention: str = "eager", seed: int = 0) -> Any:
     """A model in evaluation mode whose every parameter is random, norms and biases included."""
     family, given = CONFIGURATIONS[name]
-    prefix = "Gemma3Text" if family == "Gemma3" else family
+    prefix = "Gemma3Text" if name == "gemma3_text" else family
     config = getattr(transformers, f"{prefix}Config")(**given, attn_implementation=attention)
-    kind = f"{family}LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
+    kind = {"gpt2": "GPT2LMHeadModel", "gemma3": "Gemma3ForConditionalGeneration"}.get(name, f"{family}ForCausalLM")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(transformers, kind)(config)
