@@ -27,7 +27,7 @@ from marple.tools.vectors.vector import keep_vector
 
 __all__ = ["steer"]
 
-_SCALES = [-1.0, -0.5, 0.5, 1.0, 1.5]
+_SCALES = [-1.0, -0.5, 0.25, 0.5, 0.75, 1.0]
 _CONTROLS = 7
 
 Continued = Annotated[list[Text], Field(min_length=1, max_length=20)]
@@ -37,7 +37,7 @@ def _self_test() -> None:
     from marple.tools.steering.planted import planted_target
 
     planted = planted_target()
-    shared: dict[str, Any] = {**planted.contrast, "layer": 1, "max_new_tokens": 6}
+    shared: dict[str, Any] = {**planted.contrast, "layer": 1, "max_new_tokens": 6, "scales": [0.5, 1.0, 1.5]}
     result = steer(planted.target, seed=1, **shared, words=["lamp"], samples=4)
     assert result.data["verdict"] == "causal", f"the planted direction is {result.data['verdict']}"
     del shared["positive"], shared["negative"]
@@ -60,7 +60,7 @@ def steer(
     feature: Annotated[int, Field(ge=0)] | None = None,
     sae: Text | None = None,
     method: Extraction = "difference_of_means",
-    reading: Reading = "last",
+    reading: Reading = "mean",
     layer: int | None = None,
     site: Text = "resid_post",
     scales: Annotated[list[float], Field(min_length=1, max_length=20)] = _SCALES,
@@ -69,7 +69,7 @@ def steer(
     against: Continued | None = None,
     chat: bool = True,
     system: Text | None = None,
-    samples: Annotated[int, Field(ge=1, le=100)] = 2,
+    samples: Annotated[int, Field(ge=1, le=100)] = 4,
     temperature: Temperature = 1.0,
     max_new_tokens: MaxNewTokens = 32,
 ) -> ToolResult:
@@ -80,8 +80,8 @@ def steer(
     number), and two norm-matched draws with the activations' own covariance. Replies are scored under the unsteered
     model: a scale that destroys fluency is no evidence. Verdict "causal": at a fluent scale the effect exceeds every
     control by more than the interval, lies outside their spread, and grows with the dose; "weak": larger than every
-    control, but not all of that; else "indistinguishable from control". Prompts are the unit: give twelve or more. At scale 1 a
-    vector is added that is as long as the activations' typical distance from their mean.
+    control, but not all of that; else "indistinguishable from control". Prompts are the unit: give twelve or more. At
+    scale 1 a vector is added that is as long as the activations' typical distance from their mean.
 
     Args:
         prompts: user messages to test on, others than those of the contrast.
@@ -91,7 +91,7 @@ def steer(
         feature: index of an SAE feature instead of a contrast: its decoder row.
         sae: the SAE's name, if there are several.
         method: difference_of_means, pca (of paired differences) or probe (a ridge probe's weight).
-        reading: which activation stands for a contrast text: of its last token, or the mean.
+        reading: which activation stands for a contrast text: the mean over its tokens, or the last one.
         layer: from 0, negative from the last; the middle by default, or where the vector was made.
         site: resid_pre, resid_mid, resid_post, attn_out or mlp_out, or a full name.
         scales: doses; negative ones push away from positive. At least two of a sign make a dose-response.
