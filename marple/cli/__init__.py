@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from marple.cli import demo, doctor, organisms, run, runs, tasks, tool
+from marple.cli import demo, doctor, organisms, run, runs, sae, tasks, tool
 from marple.errors import MarpleError, UsageError
 
 __all__ = ["app", "main"]
@@ -32,6 +32,7 @@ app.command("show")(runs.show)
 app.command("tool")(tool.tool)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(organisms.app, name="organisms")
+app.add_typer(sae.app, name="sae")
 app.command("doctor")(doctor.doctor)
 
 

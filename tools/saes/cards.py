@@ -34,7 +34,7 @@ CARDS = "cards.jsonl"
 """Name of the file beside an SAE."""
 _TOKENS = 5
 _EXAMPLES = 3
-_BEFORE, _AFTER = 10, 3
+_BEFORE, _AFTER = 8, 2
 _MOST_ACTIVE = 128
 
 
@@ -65,7 +65,6 @@ class Card:
     promotes: tuple[tuple[str, float], ...]
     """Tokens whose logits its decoder row raises most, read by the logit lens, in standard deviations over the
     vocabulary."""
-    suppresses: tuple[tuple[str, float], ...]
 
 
 def make_cards(
@@ -123,7 +122,7 @@ def write_cards(path: Path, cards: Mapping[int, Card]) -> None:
 
 
 def _from_json(row: dict[str, Any]) -> Card:
-    pairs = {key: tuple((str(a), float(b)) for a, b in row[key]) for key in ("tokens", "promotes", "suppresses")}
+    pairs = {key: tuple((str(a), float(b)) for a, b in row[key]) for key in ("tokens", "promotes")}
     return Card(
         index=int(row["index"]),
         density=float(row["density"]),
@@ -165,7 +164,6 @@ def _card(
     index: int, fired: _Fired, activations: Activations, show: Callable[[int], str], effect: Effect, examples: int
 ) -> Card:
     position, value = fired.of(index)
-    promotes, suppresses = effect
     tokens: tuple[tuple[str, float], ...] = ()
     if len(position):
         kinds, inverse = np.unique(activations.tokens[position], return_inverse=True)
@@ -179,8 +177,7 @@ def _card(
         maximum=round(float(value[0]), 3) if len(value) else 0.0,
         tokens=tokens,
         examples=tuple(_examples(position, value, activations, show, examples)),
-        promotes=promotes,
-        suppresses=suppresses,
+        promotes=effect[0],
     )
 
 
