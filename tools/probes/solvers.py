@@ -72,14 +72,14 @@ def prepare(features: Tensor, *, standardize: bool = True, dtype: torch.dtype = 
         standardize: whether each feature gets unit variance.
         dtype: to compute in.
     """
-    rows = features.to(dtype)
+    rows = features.to(dtype, copy=True)
     mean = rows.mean(dim=0)
-    rows = rows - mean
+    rows -= mean
     scale = torch.ones_like(mean)
     if standardize:
         spread = rows.square().mean(dim=0).sqrt()
         scale = torch.where(spread > 1e-7 * (spread.max() + 1e-30), spread, torch.ones_like(spread))
-        rows = rows / scale
+        rows /= scale
     rotation = None
     width = rows.shape[1]
     if rows.shape[0] < width:
@@ -119,7 +119,7 @@ def trainings(prepared: Prepared, targets: Tensor, fold: Tensor) -> Iterator[tup
     rows = prepared.rows
     parts = [torch.nonzero(fold == at).squeeze(1) for at in range(int(fold.max()) + 1)]
     held = [rows[part] for part in parts]
-    grams = [one.T @ one for one in held]
+    grams = [_gram(one) for one in held]
     crosses = [one.T @ targets[part] for one, part in zip(held, parts, strict=True)]
     gram, cross = torch.stack(grams).sum(dim=0), torch.stack(crosses).sum(dim=0)
     sums, target_sums = rows.sum(dim=0), targets.sum(dim=0)
@@ -151,7 +151,14 @@ def whole(prepared: Prepared, targets: Tensor) -> Training:
     centred = rows - mean
     everything = torch.arange(len(rows))
     cross = centred.T @ (targets - target_mean)
-    return Training(len(rows), mean, centred.T @ centred, targets, target_mean, cross, rows, everything, prepared.width)
+    return Training(len(rows), mean, _gram(centred), targets, target_mean, cross, rows, everything, prepared.width)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """``(rank, rank)``: products of all pairs of columns."""
+    # NumPy sees that the result is symmetric and computes half of it; torch does not.
+    held = rows.numpy()
+    return torch.from_numpy(held.T @ held)
 
 
 def held_out_scores(
