@@ -20,15 +20,15 @@ from marple.agent.run import launch, open_bench
 from marple.tasks.case import Case, list_cases
 from marple.tasks.materials import prepare
 
-INVESTIGATORS = ("prior", "scripted-blackbox")
+INVESTIGATORS = ("prior", "scripted-blackbox", "scripted-whitebox")
 
 
-async def play_case(case: Case, seeds: Sequence[int], runs: Path) -> list[dict[str, Any]]:
+async def play_case(case: Case, names: Sequence[str], seeds: Sequence[int], runs: Path) -> list[dict[str, Any]]:
     """Every investigator and seed on one case, on one worker."""
     bench: Bench = await open_bench(prepare(case), backend="auto")
     results = []
     try:
-        for name in INVESTIGATORS:
+        for name in names:
             for seed in seeds:
                 config = RunConfig.of(case=case.id, investigator=name, seed=seed, runs=runs)
                 outcome = await launch(config, bench=None if name == "prior" else bench)
@@ -79,6 +79,7 @@ async def main() -> None:
     parser.add_argument("--suite", default="nano")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--investigators", nargs="+", default=INVESTIGATORS, help="which of them; all by default")
     parser.add_argument("--case", action="append", help="only this case; repeatable")
     arguments = parser.parse_args()
     results: list[dict[str, Any]] = []
@@ -86,11 +87,11 @@ async def main() -> None:
         for case in list_cases(arguments.suite):
             if arguments.case and case.id not in arguments.case:
                 continue
-            for result in await play_case(case, range(1, arguments.seeds + 1), Path(folder)):
+            for result in await play_case(case, arguments.investigators, range(1, arguments.seeds + 1), Path(folder)):
                 results.append(result)
                 print(row(result), flush=True)
-    table = {name: totals([r for r in results if r["investigator"] == name]) for name in INVESTIGATORS}
-    print(f"\n{'investigator':18}" + "".join(f"{key:>18}" for key in table["prior"]))
+    table = {name: totals([r for r in results if r["investigator"] == name]) for name in arguments.investigators}
+    print(f"\n{'investigator':18}" + "".join(f"{key:>18}" for key in next(iter(table.values()))))
     for name, values in table.items():
         print(f"{name:18}" + "".join(f"{value!s:>18}" for value in values.values()))
     if arguments.json:

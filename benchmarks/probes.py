@@ -94,8 +94,8 @@ def _samples(model: Model, work: Work, number: int) -> Samples:
     count, width = work.probe_samples, work.probe_width
     mixing = torch.randn(width, width, generator=model.generator) / width**0.5
     direction = torch.randn(width, generator=model.generator)
-    features = torch.randn(2 * count, width, generator=model.generator) @ (mixing + 0.5 * torch.eye(width))
+    features = torch.randn(2 * count, width, generator=model.generator) @ mixing
     signal = features @ direction
-    chance = torch.sigmoid(2 * signal / signal.std())
+    chance = torch.sigmoid(2.5 * signal / signal.std())
     labels = (torch.rand(2 * count, generator=model.generator) < chance).numpy()
     return Samples(features[:count], labels[:count], features[count:], labels[count:])

@@ -88,10 +88,22 @@ def cross_validate(
         ToolError: a class is missing, or the features are not finite.
     """
     check_rows(features, labels)
+    prepared = prepare(features, standardize=method != "difference_of_means")
+    return _validated(prepared, labels, method, strengths=strengths, fold=fold, shuffled=shuffled)
+
+
+def _validated(
+    prepared: Prepared,
+    labels: NDArray[np.bool_],
+    method: Method,
+    *,
+    strengths: Sequence[float] | None = None,
+    fold: NDArray[np.int64] | None = None,
+    shuffled: NDArray[np.bool_] | None = None,
+) -> CrossValidation:
     grid = tuple(strengths or STRENGTHS[method])
     folds = make_folds(labels) if fold is None else fold
     every = labels[None] if shuffled is None else np.concatenate([labels[None], shuffled])
-    prepared = prepare(features, standardize=method != "difference_of_means")
     found = held_out_scores(prepared, _targets(every, prepared), torch.from_numpy(folds), method=method, strengths=grid)
     scores = found.double().numpy().transpose(0, 2, 1)
     areas = np.array([[auroc(row, label) for row, label in zip(one, every, strict=True)] for one in scores])
@@ -127,6 +139,7 @@ def fit_probe(
     """
     told = np.asarray(labels).astype(np.bool_)
     check_rows(features, told)
+    prepared = prepare(features, standardize=method != "difference_of_means")
     chosen = strength
     if chosen is None:
         grid = STRENGTHS[method]
@@ -134,9 +147,8 @@ def fit_probe(
         chosen = (
             grid[0]
             if len(grid) == 1
-            else cross_validate(features, told, method=method, fold=make_folds(told, folds=folds)).strength
+            else _validated(prepared, told, method, fold=make_folds(told, folds=folds)).strength
         )
-    prepared = prepare(features, standardize=method != "difference_of_means", dtype=torch.float64)
     weight, bias = next(solve(whole(prepared, _targets(told[None], prepared)), method=method, strengths=(chosen,)))
     weight, bias = prepared.original(weight, bias)
     return Probe(weight[:, 0].float(), float(bias[0]), method, chosen)
