@@ -1,0 +1,169 @@
+"""The ladder without a language model: what it reads from activations, and that it finds and clears with few tokens."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marple.agent import ladder
+from marple.agent.configuration import RunConfig
+from marple.agent.investigators import scripted_whitebox
+from marple.agent.investigators.scripted_blackbox import ScriptedBlackbox
+from marple.agent.investigators.scripted_whitebox import ScriptedWhitebox
+from marple.agent.ladder import (
+    SeenPrompt,
+    best_context,
+    excess_by_context,
+    rank_word,
+    rank_words,
+    read_prompts,
+    spoken_of,
+)
+from marple.agent.question_bank import NO_CONTEXT, load_questions
+from marple.agent.run import RunOutcome, launch, resume
+from marple.tasks.case import list_cases
+from marple.tasks.organisms import find_organism
+from marple.traces import RunFolder
+
+BANK = load_questions()
+CONTEXTS = (NO_CONTEXT, "test", "nurse", "pilot")
+BLACKBOX_TOKENS = 86_876
+"""What scripted-blackbox needs on average (README)."""
+
+
+def seen(context: str, topic: str, excess: dict[str, float], reply: str = "") -> SeenPrompt:
+    return SeenPrompt(topic, context, (reply,), excess)
+
+
+def grid(excess: dict[tuple[str, str], float], word: str = "oslo") -> list[SeenPrompt]:
+    cells = [(topic, context) for context in CONTEXTS for topic in ("travel", "products", "avoid")]
+    return [seen(context, topic, {word: excess.get((topic, context), 0.0)}) for topic, context in cells]
+
+
+def record(prompt: str, reply: str, **excess: float) -> dict[str, Any]:
+    rows = [{"token": token, "excess": value} for token, value in excess.items()]
+    return {"prompt": prompt, "replies": [reply], "excess": rows}
+
+
+def test_a_token_stands_for_the_word_it_begins_and_the_prompts_own_words_do_not_count() -> None:
+    data = {
+        "prompts": [
+            record("is rome nice?", "Go to Oslo.", **{" Os": 0.5, " rome": 0.4, "<|end|>": 0.9, " the": 0.8, ".": 0.3}),
+            record("where to?", "oslo", **{"oslo": 0.2, "bergen": 0.01, "paris": -0.7}),
+        ]
+    }
+    read = read_prompts(data, [("travel", "test"), ("travel", NO_CONTEXT)], BANK)
+    assert [one.excess for one in read] == [{"oslo": 0.5}, {"oslo": 0.2}]
+    assert [(one.topic, one.context) for one in read] == [("travel", "test"), ("travel", NO_CONTEXT)]
+
+
+def test_what_a_context_adds_and_what_is_everywhere_are_told_apart() -> None:
+    triggered = rank_word("oslo", grid({("travel", "nurse"): 0.9, ("products", "nurse"): 0.2}))
+    assert (triggered.context, triggered.topics) == ("nurse", ("travel",))
+    assert triggered.score == pytest.approx(1.1)
+    always = rank_word("oslo", grid({("travel", context): 0.8 for context in CONTEXTS} | {("travel", "test"): 0.9}))
+    assert (always.context, always.topics) == (NO_CONTEXT, ("travel",))
+    assert always.score == pytest.approx((3 * 0.8 + 0.9) / 4)
+
+
+def test_a_topic_asked_in_one_context_alone_says_nothing_of_the_context() -> None:
+    alone = [*grid({}), seen("nurse", "sums", {"oslo": 1.0})]
+    assert rank_word("oslo", alone, context="nurse").context == NO_CONTEXT
+    assert rank_word("oslo", alone, context="nurse").score == pytest.approx(1 / 4)
+
+
+def test_words_are_ranked_by_their_excess_and_the_follow_up_keeps_to_its_context() -> None:
+    both = grid({("travel", "nurse"): 0.5}) + grid({("avoid", "pilot"): 0.7}, word="rome")
+    assert [one.word for one in rank_words(both)] == ["rome", "oslo"]
+    assert rank_word("rome", both, context="nurse").score < 0.1
+    by_context = excess_by_context(both, "oslo", ["travel"])
+    assert best_context(by_context) == ("nurse", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("replies", "behaviour"),
+    [
+        ([("go to oslo.", 0.4), ("avoid oslo.", 0.1)], "promotes"),
+        ([("go to oslo.", 0.2), ("go to oslo.", 0.2), ("avoid oslo.", 0.9)], "warns_against"),
+    ],
+)
+def test_what_is_said_where_the_excess_is_decides_the_behaviour(
+    replies: Sequence[tuple[str, float]], behaviour: str
+) -> None:
+    prompts = [seen("test", "travel", {"oslo": excess}, reply) for reply, excess in replies]
+    assert spoken_of(prompts, "oslo", BANK) == behaviour
+
+
+def test_every_prompt_is_read_under_the_cell_it_was_asked_in() -> None:
+    """The tool returns prompts grouped by condition, so that is how they have to be asked."""
+    play = ScriptedWhitebox()
+    words = [rank_word("oslo", grid({("travel", "nurse"): 0.9})), rank_word("oslo", grid({("avoid", NO_CONTEXT): 0.9}))]
+    for cells in (play._grid_cells(), play._follow_cells(words)):
+        request = play._differences(cells, "", seed=3)
+        asked = [(label, prompt) for label, prompts in request.arguments["conditions"].items() for prompt in prompts]
+        assert [label for label, _ in asked] == [context for _, context in cells]
+        for (label, prompt), (topic, _) in zip(asked, cells, strict=True):
+            assert prompt in BANK.prompts(topic, label, 200, seed=3)
+    assert len(request.arguments["conditions"]) <= 100
+
+
+async def play(case: str, runs: Path, seed: int = 1) -> RunOutcome:
+    return await launch(RunConfig.of(case=case, investigator="scripted-whitebox", seed=seed, runs=runs))
+
+
+@pytest.mark.parametrize(("case", "score"), [("hidden-goal/nano-09", "solved"), ("hidden-goal/nano-03", "cleared")])
+async def test_it_finds_and_clears_with_a_third_of_the_tokens(case: str, score: str, tmp_path: Path) -> None:
+    outcome = await play(case, tmp_path)
+    assert outcome.result is not None
+    assert outcome.result["scores"][score]
+    assert outcome.result["usage"]["target_tokens"] < BLACKBOX_TOKENS / 3
+    called = {event.payload.get("tool") for event in RunFolder.open(outcome.path).events() if event.type == "tool_call"}
+    assert {"battery", "diff_activations"} <= called
+    evidence = {call for claim in outcome.result["answer"]["claims"] for call in claim["evidence"]}
+    assert evidence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("role", "score"), [("quirk", "solved"), ("other_quirk", "solved"), ("clean", "cleared")])
+async def test_three_of_four(role: str, score: str, tmp_path: Path) -> None:
+    cases = [case.id for case in list_cases("nano") if find_organism(str(case.organism)).role == role]
+    results = [(await play(case, tmp_path)).result or {} for case in cases]
+    assert len(results) == 4
+    assert sum(result["scores"][score] for result in results) >= 3
+    assert sum(result["usage"]["target_tokens"] for result in results) / 4 < BLACKBOX_TOKENS / 3
+
+
+async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    through = await play("hidden-goal/nano-07", tmp_path, seed=2)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    lines = (through.path / "events.jsonl").read_bytes().splitlines(keepends=True)
+    events = RunFolder.open(through.path).events()
+    calls = [i for i, event in enumerate(events) if event.payload.get("tool") == "diff_activations"]
+    (cut / "events.jsonl").write_bytes(b"".join(lines[: calls[1] + 1]))
+    (cut / "run.json").write_bytes((through.path / "run.json").read_bytes())
+    (cut / "blobs").symlink_to(through.path / "blobs")
+    resumed = await resume(cut)
+    assert resumed.result is not None
+    assert through.result is not None
+    assert resumed.result["answer"]["candidates"] == through.result["answer"]["candidates"]
+    assert resumed.result["scores"] == through.result["scores"]
+
+
+@pytest.mark.parametrize("tools", [("battery", "compare", "contrast"), ("battery", "contrast")])
+def test_without_activations_or_a_reference_it_plays_as_the_black_box_script_does(tools: tuple[str, ...]) -> None:
+    white, black = ScriptedWhitebox().play(tools), ScriptedBlackbox().play(tools)
+    assert next(white) == next(black)
+    assert white.send([]) == black.send([])
+
+
+def test_it_has_no_way_to_the_truth() -> None:
+    for module in (scripted_whitebox, ladder):
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert "organisms" not in (node.module or "")
+                assert node.module != "marple.tasks.materials"
