@@ -57,7 +57,8 @@ def feature_label(sae: SAE, index: int, quote: Callable[..., str]) -> str:
     """
     if index in sae.explanations:
         label = sae.explanations[index][0]
-        return f"explained ({label.source or 'unknown source'}) as {quote(label.text, limit=120)}"
+        by = f" by {quote(label.source, limit=40)}" if label.source else ""
+        return f"explained{by} as {quote(label.text, limit=120)}"
     if index not in sae.cards:
         return "no explanation"
     card = sae.cards[index]

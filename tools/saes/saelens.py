@@ -85,7 +85,7 @@ def write_saelens(sae: SAE, folder: Path, *, dtype: torch.dtype = torch.float32)
     Raises:
         UsageError: a transcoder with settings that SAELens cannot express.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config: dict[str, Any] = {
         "d_in": sae.d_in,
@@ -109,7 +109,7 @@ def write_saelens(sae: SAE, folder: Path, *, dtype: torch.dtype = torch.float32)
     if sae.architecture == "gated":
         tensors["b_mag"] = tensors.pop("b_enc")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(tensors))
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
