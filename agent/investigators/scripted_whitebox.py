@@ -61,11 +61,13 @@ class ScriptedWhitebox(ScriptedBlackbox):
         super().__init__()
         self._seen: list[SeenPrompt] = []
         self._causes_found = ""
+        self._instead: ScriptedBlackbox | None = None
 
     def play(self, tools: Sequence[str]) -> Play:
         """The five steps, then ``submit``."""
         if "diff_activations" not in tools or "compare" not in tools:
-            yield from super().play(tools)
+            self._instead = ScriptedBlackbox()
+            yield from self._instead.play(tools)
             return
         yield [self._plan()]
         first = yield [self._glance()]
@@ -86,11 +88,19 @@ class ScriptedWhitebox(ScriptedBlackbox):
 
     def answer_now(self) -> Mapping[str, Any]:
         """What is believed at this point."""
+        if self._instead is not None:
+            return self._instead.answer_now()
         answer = dict(super().answer_now())
-        if self._lead is None and self._alone is None and answer["claims"]:
+        if self._lead is None and answer["claims"]:
             statement = "no content word has an excess over the reference that comes again on other prompts"
             answer |= {"claims": [{**answer["claims"][0], "statement": statement}], "summary": statement}
         return answer
+
+    def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
+        """As ``scripted-blackbox`` has it: the lead's word tells replies apart where its trigger is met."""
+        if self._instead is not None:
+            return self._instead.chance_first(prompt, reply_a, reply_b)
+        return super().chance_first(prompt, reply_a, reply_b)
 
     # ------------------------------------------------------------------ the steps
 
