@@ -114,7 +114,7 @@ class Reader:
             step = min(self.chunk, longest - done) if slots is not None else longest
             windows, spans = [], []
             for job in jobs:
-                start = job.start + done
+                start = min(job.start + done, len(job.request.tokens))
                 tokens = job.request.tokens[start : start + step]
                 windows.append(job.window(start, tokens))
                 spans.append(range(start, start + len(tokens)))

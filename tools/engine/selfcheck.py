@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,8 @@ def check_model(architecture: Architecture, runner: Runner) -> SelfCheck:
 def _parts(read: dict[Site, torch.Tensor], layer: int) -> float:
     before = read[Site(0, "resid_pre")] if layer == 0 else read[Site(layer - 1, "resid_post")]
     after = read[Site(layer, "resid_post")]
+    if any(read[Site(layer, name)].shape != after.shape for name in ("attn_out", "mlp_out")):
+        return math.inf
     return _share(before + read[Site(layer, "attn_out")] + read[Site(layer, "mlp_out")] - after, after)
 
 
