@@ -6,7 +6,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +144,7 @@ async def _play(
             folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
         try:
             materials = await asyncio.to_thread(prepare, config.case, progress=watcher.progress())
-            materials = replace(materials, saes=config.saes, corpus=config.corpus)
+            materials = materials.beside(config.saes, config.corpus)
             session = _session(config, folder, player, materials)
             session.on_call = watcher.on_call
             if bench is not None:

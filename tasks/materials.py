@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,10 @@ class Materials:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What was measured when the organism was built."""
 
+    def beside(self, saes: Sequence[Path], corpus: Path | None) -> Materials:
+        """The same with autoencoders of the user's added, and the user's corpus in the place of the case's."""
+        return replace(self, saes=(*self.saes, *saes), corpus=corpus or self.corpus)
+
 
 def prepare(case: Case, *, progress: Progress | None = None) -> Materials:
     """Find or build the target of a case; an organism that is not in the cache is built now.
@@ -48,12 +52,13 @@ def prepare(case: Case, *, progress: Progress | None = None) -> Materials:
     """
     if case.organism is None:
         return _own_target(case)
-    from marple.tasks.organisms import build
+    from marple.tasks.organisms import base_saes, build
 
     built = build(case.organism, progress=progress)
     return Materials(
         built.path,
         built.base,
+        saes=base_saes(),
         truth=built.organism.truth,
         forecast_pool=built.forecast_items,
         measured=built.record,
@@ -87,10 +92,10 @@ def materials_of(
     if organism is not None:
         if adapter is not None:
             raise UsageError(f"the organism {target} is whole; leave out the adapter {adapter}")
-        from marple.tasks.organisms import build
+        from marple.tasks.organisms import base_saes, build
 
         built = build(organism, progress=progress)
-        return Materials(built.path, named or built.base)
+        return Materials(built.path, named or built.base, saes=base_saes())
     checkpoint = check_target_dir(find_target(target))
     if adapter is None and checkpoint.kind == "model":
         return Materials(checkpoint.path, named)

@@ -27,7 +27,7 @@ CONTROL = "#9aa0a6"
 ACCENT = "#a3264f"
 """Colour of the one thing to look at."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.right": False,

@@ -165,8 +165,6 @@ async def _call(
     request: Mapping[str, Any], *, reference: str | None, adapter: str | None, beside: Mapping[str, Any]
 ) -> tuple[dict[str, Any], ToolResult]:
     """What is recorded of the call, and its result."""
-    from dataclasses import replace
-
     from marple.agent.run import open_bench
     from marple.tasks.materials import materials_of
 
@@ -174,7 +172,7 @@ async def _call(
         found: Materials = await asyncio.to_thread(
             materials_of, request["target"], reference=reference, adapter=adapter, progress=bars.building()
         )
-        bench = await open_bench(replace(found, **beside))
+        bench = await open_bench(found.beside(**beside))
         try:
             _check_offered(bench, request["tool"])
             start = time.monotonic()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from marple.tasks.organisms.building import Built, build
 from marple.tasks.organisms.catalogue import OrganismInfo, list_organisms
-from marple.tasks.organisms.places import base_path
+from marple.tasks.organisms.places import base_path, base_saes
 from marple.tasks.organisms.progress import Progress, Silent
 from marple.tasks.organisms.recipes import Organism, Recipe, find_organism, load_recipe
 from marple.tasks.organisms.verification import verify
@@ -22,6 +22,7 @@ __all__ = [
     "Recipe",
     "Silent",
     "base_path",
+    "base_saes",
     "build",
     "find_organism",
     "list_organisms",

@@ -14,6 +14,7 @@ __all__ = [
     "SHIPPED",
     "base_digest",
     "base_path",
+    "base_saes",
     "entry_folder",
     "recipe_hash",
     "shipped_adapter",
@@ -30,6 +31,11 @@ def base_path() -> Path:
     if not (path / "model.safetensors").is_file():
         raise OrganismError(f"the nano base is missing from {path}; reinstall the package")
     return path
+
+
+def base_saes() -> tuple[Path, ...]:
+    """Directories of the sparse autoencoders of the nano base that come with the package."""
+    return tuple(sorted(path.parent for path in (SHIPPED / "saes").glob("*/cfg.json")))
 
 
 def base_digest() -> str:

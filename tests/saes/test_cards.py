@@ -47,7 +47,7 @@ def test_cards_tell_what_a_feature_raises() -> None:
     target = planted_target(WORDS, where="head")
     read = collect_activations(target, [target.encode("red")], target.saes["planted"].site)
     for index, card in make_cards(target.saes["planted"], target, read).items():
-        assert card.promotes[0][0] == f" {WORDS[index]}"
+        assert card.raises[0][0] == f" {WORDS[index]}"
 
 
 def test_cards_lie_beside_the_sae_and_come_back_with_it(target: Target, tmp_path: Path) -> None:

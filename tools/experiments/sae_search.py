@@ -95,7 +95,7 @@ def _matches(sae: SAE, index: int, words: Sequence[str]) -> dict[str, float]:
             points["explanation"] += 1
         if card is not None:
             points["fires_on"] += sum(share for token, share in card.tokens if _holds(token, word))
-            promoted = max((z for token, z in card.promotes if _holds(token, word)), default=0.0)
+            promoted = max((z for token, z in card.raises if _holds(token, word)), default=0.0)
             points["promotes"] += min(1.0, promoted / _EFFECT_FULL)
     return {where: round(value, 3) for where, value in points.items() if value > 0}
 

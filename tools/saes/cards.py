@@ -62,7 +62,7 @@ class Card:
     """The tokens it fires on, with their shares of its summed activation, largest first."""
     examples: tuple[Example, ...]
     """The strongest, on different tokens or texts where there are such."""
-    promotes: tuple[tuple[str, float], ...]
+    raises: tuple[tuple[str, float], ...]
     """Tokens whose logits its decoder row raises most, read by the logit lens, in standard deviations over the
     vocabulary."""
 
@@ -122,7 +122,7 @@ def write_cards(path: Path, cards: Mapping[int, Card]) -> None:
 
 
 def _from_json(row: dict[str, Any]) -> Card:
-    pairs = {key: tuple((str(a), float(b)) for a, b in row[key]) for key in ("tokens", "promotes")}
+    pairs = {key: tuple((str(a), float(b)) for a, b in row[key]) for key in ("tokens", "raises")}
     return Card(
         index=int(row["index"]),
         density=float(row["density"]),
@@ -177,7 +177,7 @@ def _card(
         maximum=round(float(value[0]), 3) if len(value) else 0.0,
         tokens=tokens,
         examples=tuple(_examples(position, value, activations, show, examples)),
-        promotes=effect[0],
+        raises=effect[0],
     )
 
 
