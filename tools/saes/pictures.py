@@ -60,5 +60,8 @@ def comparison_plot(found: Comparison, labels: Sequence[str], *, first: str, sec
         right.axhspan(0, found.threshold, color=CONTROL, alpha=0.25, linewidth=0, label="95 % of the null's largest")
         right.axhline(found.threshold, color=ACCENT, linewidth=1, linestyle="--")
         right.set(xscale="log", xlabel="rank", ylabel="|moderated t|", title="beside shuffled labels")
+        # The common style shows no mathematics, which the default labels of a logarithmic axis are.
+        ticks = [10**power for power in range(len(str(len(scores))))]
+        right.set_xticks(ticks, [str(tick) for tick in ticks])
         right.legend(loc="best")
         return plot_artifact("sae_compare", made)

@@ -77,8 +77,10 @@ def pool_features(
 
 
 def align(*many: Pooled) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
-    """The features active in any of them, and each one's values for those, ``(prompt, feature)``."""
+    """The features active in any of them (the first if none is), and each one's values, ``(prompt, feature)``."""
     union = np.unique(np.concatenate([one.features for one in many]))
+    if not len(union):
+        union = np.zeros(1, dtype=np.int64)
     matrices = []
     for one in many:
         values = np.zeros((len(one.values), len(union)))

@@ -65,16 +65,18 @@ def feature_label(sae: SAE, index: int, quote: Callable[..., str]) -> str:
     if not card.tokens:
         return "never active on the texts of its card"
     fires = " ".join(f"{quote(token, limit=20)} {share:.0%}" for token, share in card.tokens[:3])
-    raises = " ".join(quote(token, limit=20) for token, _ in card.promotes[:3])
+    raises = " ".join(quote(token, limit=20) for token, _ in card.raises[:3])
     return f"fires on {fires}; raises {raises}"
 
 
 def short_label(sae: SAE, index: int) -> str:
-    """A feature's number and a few words for an axis; untrusted text, to be passed through ``plots.visible``."""
+    """A feature's number, what it fires on and what it raises, for an axis; untrusted: pass it to ``plots.visible``."""
     if index in sae.explanations:
         return f"{index} {sae.explanations[index][0].text}"
     card = sae.cards.get(index)
-    return f"{index} {card.tokens[0][0]}" if card is not None and card.tokens else str(index)
+    if card is None or not card.tokens:
+        return str(index)
+    return f"{index} on {card.tokens[0][0].strip()}, raises {card.raises[0][0].strip()}"
 
 
 def card_data(sae: SAE, index: int) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def card_data(sae: SAE, index: int) -> dict[str, Any]:
         "explanations": [{"text": one.text, "source": one.source} for one in sae.explanations.get(index, ())],
         "density": card.density if card else None,
         "tokens": [list(pair) for pair in card.tokens] if card else None,
-        "promotes": [list(pair) for pair in card.promotes] if card else None,
+        "promotes": [list(pair) for pair in card.raises] if card else None,
     }
 
 
