@@ -51,25 +51,25 @@ async def _measure(plan: Plan) -> list[Row]:
 
 
 async def _compare(plan: Plan, worker: Worker) -> Row:
-    scripts = _scripts(plan)
+    scripts = _scripts(plan, new=plan.work.new // 4)
     apart, together = await _one_after_the_other(worker, scripts), await _at_once(worker, scripts)
     if apart != together:
         raise AssertionError("investigators who share a worker hear other replies than one after the other")
-    rounds = plan.rounds_of(0.34)
+    rounds = plan.rounds_of(0.25)
     wall: dict[str, list[float]] = {"apart": [], "together": []}
     cpu: dict[str, list[float]] = {"apart": [], "together": []}
     for number in range(rounds):
         ways = [("apart", _one_after_the_other), ("together", _at_once)]
         for name, way in ways if number % 2 else reversed(ways):
             # Other words every time: what was said before would come from the cache.
-            scripts = _scripts(plan)
+            scripts = _scripts(plan, new=2 * plan.work.new)
             began, used = time.perf_counter(), _processor_seconds(worker.pid)
             await way(worker, scripts)
             wall[name].append(time.perf_counter() - began)
             cpu[name].append(_processor_seconds(worker.pid) - used)
     faster = estimate([apart / together for apart, together in zip(wall["apart"], wall["together"], strict=True)])
     row = Row(
-        f"{CLIENTS} investigators on one target, {TURNS} turns each, through one worker",
+        f"{CLIENTS} investigators on one target, {TURNS} chat turns of {2 * plan.work.new} new tokens each",
         "x faster",
         floor=1.0,
         floor_is="one after the other",
@@ -105,12 +105,12 @@ async def _play(worker: Worker, script: Script) -> list[str]:
     return replies
 
 
-def _scripts(plan: Plan) -> list[Script]:
+def _scripts(plan: Plan, *, new: int) -> list[Script]:
     model, work = plan.model, plan.work
     return [
         Script(
             tuple(_words(model, model.number(work.prompt // 4, work.prompt)) for _ in range(TURNS)),
-            new=model.number(max(1, work.new // 2), work.new),
+            new=new,
             seed=at,
         )
         for at in range(CLIENTS)

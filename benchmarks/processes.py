@@ -23,9 +23,10 @@ FLOOR = (
     "import torch, numpy, safetensors.torch, tokenizers\n"
     "from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast"
 )
+# Target, engine, autoencoders and probes.
 CORE = (
-    "import marple.tools.target.loading, marple.tools.target.target, marple.tools.engine.engine\n"
-    "import marple.tools.engine.interventions, marple.tools.saes.sae, marple.tools.worker, marple.tools.serving"
+    "import marple.tools.target.loading, marple.tools.engine.engine, marple.tools.engine.interventions\n"
+    "import marple.tools.saes.sae, marple.tools.probes.linear"
 )
 PEERS = {
     "SAELens": ("sae_lens", "import sae_lens"),
