@@ -119,8 +119,10 @@ def test_adding_the_difference_to_the_reference_closes_the_gap() -> None:
         target.model.model.embed_tokens.weight += 3 * target.model.lm_head.weight[-4] / 1.1
         target.model.model.embed_tokens.weight[:, 0] = 8.0
     both = Target(target.model, target.tokenizer, reference=reference)
-    result = call(both, conditions=CONDITIONS, max_new_tokens=6, steer=[0.0, 1.0], steer_layer=0)
-    nothing, once = result.data["steering"]
+    result = call(both, conditions=CONDITIONS, max_new_tokens=6, steer=[0.0, 1.0, -50.0], steer_layer=0)
+    nothing, once, far = result.data["steering"]
+    assert (nothing["broken"], once["broken"], far["broken"]) == (False, False, True)
+    assert result.text.count("this scale breaks the model") == 1
     assert nothing["closed"] == pytest.approx(0, abs=1e-5)
     assert once["closed"] > 0.8
     assert once["outside_controls"]

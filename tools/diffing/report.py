@@ -149,6 +149,7 @@ def steering_lines(target: Target, steered: Sequence[SteeredReference]) -> Itera
             f"reference + {one.scale:g} x difference at layer {one.layer} closes {one.closed:.2f} of the gap to the "
             f"target's replies, {verdict} of the random vectors ({controls}); "
             f"it says {target.quote(one.replies[0], limit=80)}"
+            + ("; this scale breaks the model" if one.broken else "")
         )
 
 

@@ -39,6 +39,11 @@ class SteeredReference:
     """Greedy replies of the steered reference to the first prompts."""
 
     @property
+    def broken(self) -> bool:
+        """Whether the edit makes the target's replies less likely than before by as much as the gap was."""
+        return self.closed < -1
+
+    @property
     def outside_controls(self) -> bool:
         """Whether it closes more than any control."""
         return self.closed > max(self.controls)
@@ -46,7 +51,7 @@ class SteeredReference:
     def to_dict(self) -> dict[str, Any]:
         """As data."""
         lists = {"controls": list(self.controls), "replies": list(self.replies)}
-        return {**asdict(self), **lists, "outside_controls": self.outside_controls}
+        return {**asdict(self), **lists, "outside_controls": self.outside_controls, "broken": self.broken}
 
 
 def steer_reference(
