@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$name; break; }; done)
 # Options for the installation of PyTorch alone, for example to choose its CPU or ROCm build (CONTRIBUTING.md).
 TORCH_OPTIONS ?=
-# Options for pytest: `make test ARGS="tests/traces -x"`.
+# Options for pytest: `make test ARGS="tests/traces -x"`; `-n 0` runs everything in one process.
 ARGS ?=
 
 BIN := .venv/bin
@@ -27,7 +27,7 @@ demo: .venv/.demo ## Investigate a model organism and its clean twin, offline, o
 	@$(BIN)/marple demo
 
 test: setup ## Run the tests
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 # import-linter looks in the working directory first and follows no links, so it gets a copy to stand in.
 check: setup ## Check style, types, the floors and the documents' links
@@ -39,8 +39,8 @@ check: setup ## Check style, types, the floors and the documents' links
 	cd build/imports/ && ../../$(BIN)/lint-imports --config ../../pyproject.toml
 	$(BIN)/pytest -q tests/repository/test_documents.py
 
-bench: setup ## Run the benchmarks; each prints a table
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+bench: setup ## Measure the performance table, with other libraries beside where they are installed
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove everything that was made here, the environment included; runs/ stays
 	rm -rf .venv .typing build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
