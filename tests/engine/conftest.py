@@ -1,10 +1,13 @@
 """Engines that live for the whole area; hypothesis with a fixed seed, so that a run takes the same time every time."""
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from marple.tools.calls import Call, during
 from marple.tools.engine.engine import Engine
 from tests.engine.small import engine_on, small_llama
 
@@ -13,16 +16,22 @@ settings.register_profile(
 )
 
 
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """A test in which an engine goes round forever fails instead."""
+    call = Call()
+    timer = threading.Timer(60, call.cancelled.set)
+    timer.daemon = True
+    timer.start()
+    with during(call):
+        yield
+    timer.cancel()
+
+
 @pytest.fixture(scope="session")
 def llama() -> Any:
     """The model of the engines below and of the reference."""
     return small_llama()
-
-
-@pytest.fixture(scope="session")
-def alone(llama: Any) -> Engine:
-    """For requests one at a time, its caches emptied in between."""
-    return engine_on(llama, prefix_bytes=0, result_bytes=0, chunk=4096)
 
 
 @pytest.fixture

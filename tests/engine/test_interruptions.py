@@ -35,7 +35,7 @@ def read(at: int) -> Request:
 SAMPLES = [sample(at) for at in range(12)]
 READS = [read(at) for at in range(12)]
 SCORES = [Request((at + 2, 5), (6, at + 2, 8), logprobs=True) for at in range(12)]
-LONG = [Request((*STEM, at + 2, *STEM[:at]), logits=True) for at in range(8)]
+LONG = [Request((*STEM, at + 2, *STEM[:at]), logits=True) for at in range(16)]
 
 
 def alone(queue: Sequence[Request]) -> list[Output]:
@@ -60,6 +60,9 @@ def assert_idle(engine: Engine) -> None:
 
 # ------------------------------------------------------------------------------- cancelling
 
+STEADY = [Request((9, at + 2), sampling=Sampling(60, 1.0, seed=at)) for at in range(6)]
+MANY = [Request((at + 2, other + 2, 5), captures=(Capture(POST),)) for at in range(20) for other in range(12)]
+
 
 def cancelled_at(step: int, model: Any, call: Call) -> None:
     """Cancel the call at the model's n-th pass."""
@@ -73,7 +76,7 @@ def cancelled_at(step: int, model: Any, call: Call) -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1, 5])
-@pytest.mark.parametrize("queue", [[sample(at, 60) for at in range(6)], READS * 40, LONG])
+@pytest.mark.parametrize("queue", [STEADY, MANY, LONG])
 def test_a_cancelled_call_ends_at_its_next_step(step: int, queue: list[Request]) -> None:
     model, call = small_llama(), Call()
     engine = engine_on(model, batch_tokens=64, result_bytes=0)
