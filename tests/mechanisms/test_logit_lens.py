@@ -65,6 +65,11 @@ def test_a_planted_word_is_seen_with_its_layer_and_below_unrelated_prompts(plant
     assert word["reference_ranks"][0][-1] > 1
     assert word["below_all_unrelated"][0][-1]
     assert [len(one) for one in word["unrelated_ranks"]] == [3, 3]
+    between = 0
+    for mine, others, below in zip(word["ranks"], word["unrelated_ranks"], word["below_all_unrelated"], strict=True):
+        assert below == [rank < min(others) for rank in mine]
+        between += sum(min(others) <= rank < max(others) for rank in mine)
+    assert between > 0
     forms = list(word_tokens(planted, [SUBJECT]).values())
     by_hand = read_lens(planted, planted.encode("see the cat"), layers=[0], positions=[3], words=forms)
     assert int(by_hand.word_ranks[0, 0, 0]) in word["unrelated_ranks"][0]
