@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marple.cli.bars import Report, bars
+from marple.cli.sae_labels import indices, labels
 from marple.errors import ToolError, UsageError
 
 if TYPE_CHECKING:
@@ -21,10 +21,11 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Train and show sparse autoencoders, and fetch labels of their features.", no_args_is_help=True)
 
+app.command("labels")(labels)
+
 BASE = "nano-base"
 """What the built-in base is called as a target."""
 
-_Report = Callable[[int, int, str], None]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one object.")]
 
 
@@ -72,7 +73,7 @@ def train(
     try:
         place = loaded.site(site, loaded.layers * 3 // 4 if layer is None else layer)
         prompts = encode_texts(loaded, given if given is not None else _dialogues(tokens, seed), most_tokens=tokens)
-        with _bars() as report:
+        with bars() as report:
             made = make_sae(loaded, prompts, site=place, settings=settings, progress=_labelled(report, "training"))
     except ToolError as error:
         raise UsageError(str(error)) from error
@@ -127,29 +128,7 @@ def _features(width: str, d_model: int) -> int:
     return count
 
 
-@contextmanager
-def _bars() -> Iterator[_Report]:
-    """A bar for each thing that reports progress, on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from marple.tools.calls import Call, during
-
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(done: int, total: int, what: str) -> None:
-            name = what.partition(":")[0]
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total, description=what)
-
-        with during(Call(on_progress=report)):
-            yield report
-
-
-def _labelled(report: _Report, name: str) -> _Report:
+def _labelled(report: Report, name: str) -> Report:
     return lambda done, total, about: report(done, total, f"{name}: {about}")
 
 
@@ -165,7 +144,7 @@ def show(
 
     sae = load_sae(folder, hook_name=hook_name)
     known = {*sae.cards, *sae.explanations}
-    chosen = _indices(features, sae.d_sae) if features else sorted(known, key=lambda at: -_density(sae, at))[:10]
+    chosen = indices(features, sae.d_sae) if features else sorted(known, key=lambda at: -_density(sae, at))[:10]
     facts = {
         "path": str(folder),
         "architecture": sae.architecture,
@@ -212,79 +191,3 @@ def _card(sae: SAE, index: int) -> str:
         for one in card.examples:
             lines.append(f"  {one.activation:.3g} {quote(one.before, limit=80)} {quote(one.token)} {quote(one.after)}")
     return "\n".join(lines)
-
-
-@app.command()
-def labels(
-    source: Annotated[str, typer.Argument(help="Neuronpedia's model and source, gemma-2-2b/20-gemmascope-res-16k.")],
-    out: Annotated[Path, typer.Option(help="JSON lines to write; beside an SAE call it explanations.jsonl.")],
-    features: Annotated[str | None, typer.Option(help="Which, such as 3,10-12.")] = None,
-    search: Annotated[str | None, typer.Option(help="Instead: those whose explanations match.")] = None,
-    most: Annotated[int, typer.Option(help="Of a search, at most.", min=1, max=1000)] = 100,
-    cache: Annotated[Path | None, typer.Option(help="Folder of answers; by default in the user's cache.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Answer from the cache alone.")] = False,
-    url: Annotated[str | None, typer.Option(envvar="NEURONPEDIA_URL", help="Of another server.")] = None,
-) -> None:
-    """Fetch explanations of features from Neuronpedia; the key, if any, is in NEURONPEDIA_API_KEY."""
-    from marple.tasks.organisms.cache import cache_root
-    from marple.tools.saes.explanations import write_explanations
-    from marple.tools.saes.neuronpedia import DEFAULT_URL, Neuronpedia
-
-    model, slash, layer_set = source.partition("/")
-    if not (model and slash and layer_set) or "/" in layer_set:
-        raise UsageError(f'source is {source!r}; give model and source, such as "gemma-2-2b/20-gemmascope-res-16k"')
-    if (features is None) == (search is None):
-        raise UsageError("give either --features or --search, such as --features 3,10-12")
-    kept = cache or cache_root().parent / "neuronpedia"
-    with Neuronpedia(cache=kept, offline=offline, base_url=(url or DEFAULT_URL).rstrip("/")) as service:
-        if search is not None:
-            found = _searched(service, model, layer_set, search, most)
-        else:
-            found = _fetched(service, model, layer_set, _indices(features or "", None))
-    write_explanations(out, found)
-    print(f"{out}: {sum(map(len, found.values()))} explanations of {len(found)} features")
-
-
-def _fetched(service: Any, model: str, layer_set: str, indices: list[int]) -> dict[int, Any]:
-    from marple.tools.saes.neuronpedia import explanations_of
-
-    with _bars() as report:
-        found = {}
-        for done, index in enumerate(indices, start=1):
-            found[index] = explanations_of(service.feature(model, layer_set, index))
-            report(done, len(indices), "features")
-    return found
-
-
-def _searched(service: Any, model: str, layer_set: str, query: str, most: int) -> dict[int, Any]:
-    from marple.tools.saes.neuronpedia import explanations_of
-
-    found: dict[int, Any] = {}
-    offset, count = 0, 0
-    while count < most:
-        page = service.search_explanations(model, [layer_set], query, offset=offset)
-        rows = [row for row in page.get("results") or () if isinstance(row, dict)][: most - count]
-        for row in rows:
-            if str(row.get("index", "")).isdigit():
-                index = int(row["index"])
-                found[index] = (*found.get(index, ()), *explanations_of({"explanations": [row]}))
-        count += len(rows)
-        following = page.get("nextOffset")
-        if not rows or not page.get("hasMore") or not isinstance(following, int) or following <= offset:
-            break
-        offset = following
-    return found
-
-
-def _indices(text: str, features: int | None) -> list[int]:
-    """Numbers and ranges such as ``3,10-12``."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        last = int(match[2] or match[1]) if match else -1
-        if match is None or last < int(match[1]) or last - int(match[1]) > 100_000:
-            raise UsageError(f"features is {text!r}; give numbers and ranges, such as 3,10-12")
-        found += range(int(match[1]), last + 1)
-    if features is not None and max(found) >= features:
-        raise UsageError(f"feature {max(found)} does not exist; this SAE has 0 to {features - 1}")
-    return list(dict.fromkeys(found))
