@@ -88,7 +88,7 @@ def test_arrays_are_written_anew_and_the_release_tells_the_site(models: Path, tm
     folder = tmp_path / "penguins" / "gemma-scope-2b-pt-res" / "layer_1" / "width_16k" / "average_l0_9"
     folder.mkdir(parents=True)
     arrays = {"W_enc": np.eye(4, dtype="f4"), "threshold": np.ones(4, dtype="f4")}
-    np.savez(folder / "params.npz", **arrays)
+    np.savez(folder / "params.npz", W_enc=arrays["W_enc"], threshold=arrays["threshold"])
     with zipfile.ZipFile(folder / "params.npz", "a") as archive:
         archive.comment = b"penguins"
     with stage(models / "first", saes=[folder], forbidden=["penguin"]) as staged:
