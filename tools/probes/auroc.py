@@ -57,8 +57,8 @@ def measure_auroc(scores: _Array, labels: _Bools, *, groups: NDArray[np.int64] |
     """
     value = auroc(scores, labels)
     reach = z * math.sqrt(_variance(_influence(scores, labels), labels, groups))
-    units = min(int(labels.sum()), int((~labels).sum())) if groups is None else len(np.unique(groups)) / 2
-    low, high = _score_interval(value, max(1.0, units), z)
+    own = np.arange(len(labels)) if groups is None else groups
+    low, high = _score_interval(value, min(len(np.unique(own[side])) for side in (labels, ~labels)), z)
     return Auroc(value, max(0.0, min(value - reach, low)), min(1.0, max(value + reach, high)))
 
 
@@ -105,7 +105,7 @@ def _variance(influence: _Array, labels: _Bools, groups: NDArray[np.int64] | Non
     return float((sums**2).sum() * len(sums) / max(1, len(sums) - 1))
 
 
-def _score_interval(value: float, units: float, z: float) -> tuple[float, float]:
+def _score_interval(value: float, units: int, z: float) -> tuple[float, float]:
     """The areas whose own standard error (Hanley & McNeil 1982) does not put the observed one out of reach."""
 
     def beyond(area: float) -> bool:

@@ -85,8 +85,10 @@ def prepare(features: Tensor, *, standardize: bool = True, dtype: torch.dtype = 
     if rows.shape[0] < width:
         exact = rows.double()
         values, axes = torch.linalg.eigh(exact @ exact.T)
-        kept = values > 1e-10 * values[-1].clamp(min=1e-30)
-        lengths = values[kept].sqrt()
+        kept = values > 1e-10 * values[-1]
+        # Where all rows are equal one axis of zeros stands for the space that they span.
+        kept[-1] = True
+        lengths = values[kept].clamp(min=1e-30).sqrt()
         rotation = (exact.T @ (axes[:, kept] / lengths)).to(dtype)
         rows = (axes[:, kept] * lengths).to(dtype)
     return Prepared(rows, width, mean, scale, rotation)
@@ -248,7 +250,9 @@ def _lda(training: Training, strengths: Sequence[float]) -> Iterator[tuple[Tenso
     turned = axes.T @ gap
     within = training.scatter.diagonal().sum() - between * gap.square().sum(dim=0)
     for strength in strengths:
-        penalty = (strength / (1 - strength) * within.clamp(min=0) / training.width).clamp(min=1e-8 * float(values[-1]))
+        penalty = (strength / (1 - strength) * within.clamp(min=0) / training.width).clamp(
+            min=1e-8 * float(values[-1]) + 1e-30
+        )
         scaled = turned / (values.clamp(min=0)[:, None] + penalty)
         left = (1 - between * (turned * scaled).sum(dim=0)).clamp(min=1e-6)
         weight = axes @ scaled * (count / (1 - strength) / left)
