@@ -124,6 +124,16 @@ def test_on_a_linear_model_the_estimate_is_the_patch() -> None:
         assert found.effect[:, 0].tolist() == [0, 0]
 
 
+def test_one_step_takes_the_gradient_of_the_corrupted_run(plain: Target) -> None:
+    metric, site = metrics(plain)[0], Site(0, "resid_post")
+    clean, corrupted = plain.encode(CLEAN), plain.encode(CORRUPTED)
+    found = estimate_patches(plain, clean, corrupted, metric, sites=[site], positions=[-1], steps=1, check=1, seed=0)
+    there = input_states(plain, [corrupted])[0]
+    slope = path_gradients(plain, corrupted, metric, start=there, end=there, points=[0.0], sites=[site]).sites[site]
+    states = plain.capture([clean, corrupted], [site])[site]
+    assert float(found.effect[0, 0]) == pytest.approx(float((states[0] - states[1]) @ slope[-1]), rel=1e-3)
+
+
 def test_averaged_gradients_find_what_one_gradient_misses(planted: Target) -> None:
     given: dict[str, Any] = {"corrupted": CORRUPTED, "other": " cat", "method": "patching"}
     once, averaged = (call(planted, steps=steps, **given) for steps in (1, 16))
