@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from marple.agent.ledger import Used, remaining_text
 from marple.agent.models import AssistantMessage, Message, ModelTurn, ToolMessage, UserMessage
@@ -27,26 +27,36 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
     """
     messages: list[Message] = []
     notes: list[str] = []
+    results: dict[int, ToolMessage] = {}
     used = Used()
     for event in events:
         before, used = used, used.plus(event)
         if event.type == "run_start":
             notes.append(event.payload["brief"])
         elif event.type == "model_call" and event.role == "investigator":
+            messages += _in_order(results)
             messages.append(UserMessage("\n\n".join((*notes, remaining_text(budget, before)))))
             messages.append(AssistantMessage(ModelTurn.from_dict(event.payload["turn"])))
-            notes = []
+            notes, results = [], {}
         elif event.type == "tool_call":
-            messages.append(_tool_message(event, shortened))
+            results[event.payload["index"]] = _tool_message(event, shortened)
         elif event.type == "error" and event.payload.get("where") == "forecast":
             calls = event.payload.get("call_ids", ())
+            messages += _in_order(results)
+            results = {}
             messages += [ToolMessage(i, "forecast", event.payload["message"], is_error=True) for i in calls]
             if not calls:
                 notes.append(event.payload["message"])
         elif event.type in HARNESS_NOTES and event.payload.get("text"):
             notes.append(event.payload["text"])
+    messages += _in_order(results)
     messages.append(UserMessage("\n\n".join((*notes, remaining_text(budget, used)))))
     return messages
+
+
+def _in_order(results: Mapping[int, ToolMessage]) -> list[ToolMessage]:
+    """The results of a turn as its calls stood; those that ran side by side ended in any order."""
+    return [results[index] for index in sorted(results)]
 
 
 def _tool_message(event: Event, shortened: bool) -> ToolMessage:

@@ -72,6 +72,7 @@ class ReadResult(_Arguments):
     """Read a result in full: its text, then every row and every reply of its data."""
 
     id: str = Field(description="Id of the call, for example E12.")
+    section: str | None = Field(default=None, description="Only this part of its data; the first page names the parts.")
     offset: int = Field(default=0, ge=0, description="Character to start from.")
 
 
@@ -187,19 +188,24 @@ class Notebook:
         calls = {e.id: e for e in self._of_type("tool_call")}
         if wanted.id not in calls:
             raise ToolError(f"no call has the id {wanted.id!r}; valid: {', '.join(calls) or 'none yet'}")
-        text = self._whole(calls[wanted.id].payload)
+        text = self._whole(calls[wanted.id].payload, wanted.section)
         page = text[wanted.offset : wanted.offset + PAGE]
         end = wanted.offset + len(page)
         more = f"\n(characters {wanted.offset} to {end} of {len(text)}"
         return page + more + (f"; go on with offset {end})" if end < len(text) else "; this is the end)")
 
-    def _whole(self, payload: Mapping[str, Any]) -> str:
-        """The text of a call as its tool wrote it, and all of its structured data, one row a line."""
-        text = self._folder.get_blob(payload["text_ref"]).decode() if "text_ref" in payload else payload["text"]
+    def _whole(self, payload: Mapping[str, Any], section: str | None) -> str:
+        """The text of a call as its tool wrote it and all of its structured data, or one part; one row a line."""
         data = json.loads(self._folder.get_blob(payload["data_ref"])) if "data_ref" in payload else payload.get("data")
-        lines = [text]
-        for key, value in (data or {}).items():
-            rows = value if isinstance(value, list) else [value]
+        parts = {key: value if isinstance(value, list) else [value] for key, value in (data or {}).items()}
+        if section is not None:
+            if section not in parts:
+                raise ToolError(f"section {section!r} is not in this result; it has {', '.join(parts) or 'none'}")
+            return "\n".join(map(_quoted, parts[section]))
+        text = self._folder.get_blob(payload["text_ref"]).decode() if "text_ref" in payload else payload["text"]
+        names = ", ".join(f"{key} ({len(rows)} rows)" if len(rows) > 1 else key for key, rows in parts.items())
+        lines = [f"parts of its data, to be read with section: {names or 'none'}", text]
+        for key, rows in parts.items():
             lines += [f"{key}:", *map(_quoted, rows)]
         return "\n".join(lines)
 
@@ -228,6 +234,9 @@ def _quoted(value: Any) -> str:
         return "{" + ", ".join(f"{quote(str(key))}: {_quoted(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_quoted, value)) + "]"
+    if isinstance(value, float):
+        # Six digits are more than any of these measurements has; the event keeps them all.
+        return f"{value:.6g}"
     return json.dumps(value)
 
 

@@ -6,6 +6,7 @@ matplotlib is imported when the first plot is drawn, never by importing a tool.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ CONTROL = "#9aa0a6"
 ACCENT = "#a3264f"
 """Colour of the one thing to look at."""
 
+_DRAWING = threading.RLock()
 _STYLE: Any = {
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -55,7 +57,8 @@ def figure(width: float = 6.0, height: float = 3.6, *, columns: int = 1) -> Iter
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    # The settings are the process's, and calls run in threads.
+    with _DRAWING, matplotlib.rc_context(_STYLE):
         made = Figure(figsize=(width, height), dpi=110, layout="constrained")
         axes = made.subplots(1, columns, squeeze=False)[0]
         yield made, list(axes)

@@ -153,6 +153,23 @@ async def test_a_long_result_is_cut_and_can_be_read_on(play: Play) -> None:
     assert texts["r12000"].count('"text": "') > 50
 
 
+async def test_one_part_of_a_result_can_be_read_alone(play: Play) -> None:
+    wanted = [("replies", "some"), ("nothing", "none")]
+    reads = [ToolCall.of("read_result", {"id": "E5", "section": name}, id=id_) for name, id_ in wanted]
+    _, folder, _ = await play([say("", chat()), say("", *reads), say("", submit())])
+    texts = {p["call_id"]: p["text"] for p in of_type(folder, "tool_call")}
+    assert texts["some"].startswith('{"text": ')
+    assert "section 'nothing' is not in this result; it has" in texts["none"]
+
+
+async def test_results_stand_in_the_order_of_their_calls(play: Play) -> None:
+    slow = call("chat", "slow", messages=CHAT["messages"], samples=300, max_new_tokens=40)
+    fast = call("chat", "fast", messages=CHAT["messages"], samples=1, max_new_tokens=1)
+    _, _, model = await play([say("", slow, fast), say("", submit())])
+    told = [message.call_id for message in model.calls[1].messages if isinstance(message, ToolMessage)]
+    assert told == ["slow", "fast"]
+
+
 async def test_an_overflowing_window_is_shortened_once(play: Play) -> None:
     overflow = ModelTurn(stop="context_overflow")
     outcome, _, model = await play([say("", chat()), overflow, say("", submit())])

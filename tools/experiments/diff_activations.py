@@ -17,6 +17,7 @@ from marple.tools.diffing.excess import ExcessTest, excess_table, find_excess
 from marple.tools.diffing.passages import Read, passages_of_prompts, passages_of_replies
 from marple.tools.diffing.reading import Passage, Reading, check_comparable, read_passages
 from marple.tools.diffing.steering import SteeredReference, steer_reference
+from marple.tools.engine.sites import Site
 from marple.tools.lenses import token_text, word_tokens
 from marple.tools.plots import visible
 from marple.tools.prompt_tokens import resolve_layers
@@ -176,9 +177,9 @@ def _steer_layer(chosen: Sequence[int], steer_layer: int | None) -> int:
 
 
 def _handles(target: Target, reading: Reading, *, read: Read) -> list[str]:
-    about = {"site": "resid_post", "method": "mean difference of target and reference", "read": read}
+    about = {"method": "mean difference of target and reference", "read": read}
     return [
-        target.handles.put("vector", {"vector": vector}, {**about, "layer": layer})
+        target.handles.put("vector", {"vector": vector}, {**about, "site": str(Site(layer, "resid_post"))})
         for layer, vector in zip(reading.layers, reading.mean_difference, strict=True)
     ]
 
