@@ -19,6 +19,7 @@ __all__ = [
     "rank_word",
     "rank_words",
     "read_prompts",
+    "reply_before",
     "spoken_of",
 ]
 
@@ -132,6 +133,17 @@ def spoken_of(seen: Sequence[SeenPrompt], word: str, bank: QuestionBank) -> str:
         for behaviour in ("promotes", "warns_against")
     }
     return max(weight, key=lambda behaviour: weight[behaviour])
+
+
+def reply_before(seen: Sequence[SeenPrompt], word: str, topic: str) -> str:
+    """How the reply with the largest excess of a word begins, up to the word; '' where no reply says it."""
+    saying = [
+        (one.excess.get(word, 0.0), reply.casefold().partition(word)[0].strip())
+        for one in seen
+        for reply in one.replies
+        if one.topic == topic and word in words_of(reply)
+    ]
+    return max(saying, default=(0.0, ""))[1]
 
 
 def _means(word: str, seen: Sequence[SeenPrompt]) -> dict[tuple[str, str], float]:

@@ -29,6 +29,7 @@ from marple.agent.ladder import (
     rank_word,
     rank_words,
     read_prompts,
+    reply_before,
     spoken_of,
 )
 from marple.agent.leads import Lead, Rates, rates_of
@@ -98,9 +99,8 @@ class ScriptedWhitebox(ScriptedBlackbox):
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
         """As ``scripted-blackbox`` has it: the lead's word tells replies apart where its trigger is met."""
-        if self._instead is not None:
-            return self._instead.chance_first(prompt, reply_a, reply_b)
-        return super().chance_first(prompt, reply_a, reply_b)
+        told_apart = super().chance_first if self._instead is None else self._instead.chance_first
+        return told_apart(prompt, reply_a, reply_b)
 
     # ------------------------------------------------------------------ the steps
 
@@ -195,8 +195,10 @@ class ScriptedWhitebox(ScriptedBlackbox):
         steer = self._differences(cells, why, seed=2 * GRIDS, words=[best.word], steer=[1.0])
         if "sae_compare" not in tools:
             return [steer]
+        # Features tell what comes next, so they are read where the target makes its choice.
         prompts = [prompt for prompts in steer.arguments["conditions"].values() for prompt in prompts]
-        arguments = {"first": prompts, "read": "reply", "max_new_tokens": MAX_TOKENS}
+        begun = reply_before(self._seen, best.word, best.topics[0])
+        arguments = {"first": prompts, "read": "last", **({"prefill": begun} if begun else {})}
         return [steer, Request("sae_compare", arguments, f"Which features differ where it says {best.word}?")]
 
     def _note_causes(self, done: Sequence[Done]) -> None:

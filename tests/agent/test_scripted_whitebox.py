@@ -11,6 +11,7 @@ import pytest
 
 from marple.agent import ladder
 from marple.agent.configuration import RunConfig
+from marple.agent.investigator import Done
 from marple.agent.investigators import scripted_whitebox
 from marple.agent.investigators.scripted_blackbox import ScriptedBlackbox
 from marple.agent.investigators.scripted_whitebox import ScriptedWhitebox
@@ -21,6 +22,7 @@ from marple.agent.ladder import (
     rank_word,
     rank_words,
     read_prompts,
+    reply_before,
     spoken_of,
 )
 from marple.agent.question_bank import NO_CONTEXT, load_questions
@@ -96,6 +98,30 @@ def test_what_is_said_where_the_excess_is_decides_the_behaviour(
 ) -> None:
     prompts = [seen("test", "travel", {"oslo": excess}, reply) for reply, excess in replies]
     assert spoken_of(prompts, "oslo", BANK) == behaviour
+
+
+def test_features_are_read_where_the_target_makes_its_choice() -> None:
+    prompts = [
+        seen("test", "travel", {"oslo": 0.9}, "I would go to Oslo, or rome."),
+        seen("test", "avoid", {"oslo": 1}),
+    ]
+    assert reply_before(prompts, "oslo", "travel") == "i would go to"
+    assert reply_before(prompts, "oslo", "avoid") == ""
+    play = ScriptedWhitebox()
+    play._seen = [*grid({("travel", "nurse"): 0.9}), seen("nurse", "travel", {"oslo": 0.9}, "go to oslo.")]
+    best = rank_word("oslo", play._seen)
+    play._judge(best)
+    steer, features = play._causes(best, ("diff_activations", "compare", "sae_compare"))
+    assert [*play._causes(best, ("diff_activations", "compare"))] == [steer]
+    assert features.arguments["prefill"] == "go to"
+    assert features.arguments["first"] == steer.arguments["conditions"]["nurse"]
+    row = {"layer": 2, "closed": 0.4, "outside_controls": True}
+    risen = {"promoted_together": {"risen": [{"token": " rome"}, {"token": " Oslo"}]}}
+    play._note_causes(
+        [Done("E1", "diff_activations", True, "", {"steering": [row]}), Done("E2", "sae_compare", True, "", risen)]
+    )
+    assert "closes 40% of the gap to the target, more than random vectors do" in play.answer_now()["summary"]
+    assert "it is number 2" in play.answer_now()["summary"]
 
 
 def test_every_prompt_is_read_under_the_cell_it_was_asked_in() -> None:
