@@ -17,8 +17,10 @@ from marple.tools.prompt_tokens import encode_prompt
 from marple.tools.steering.controls import UNRELATED_PAIRS
 from marple.tools.target.target import Target
 from marple.tools.target.text import READ_ON, fit_lines
+from marple.tools.vectors.choosing import Contrast, choose_direction
+from marple.tools.vectors.contrast_sets import ContrastTexts, Reading
 from marple.tools.vectors.projection import CONTROLS, Projections, project_tokens
-from marple.tools.vectors.vector import kept_direction
+from marple.tools.vectors.vector import check_width, keep_vector, kept_direction
 
 __all__ = ["project"]
 
@@ -47,7 +49,12 @@ def project(
     target: Target,
     *,
     seed: int,
-    vector: Text,
+    vector: Text | None = None,
+    positive: ContrastTexts | None = None,
+    negative: ContrastTexts | None = None,
+    feature: Annotated[int, Field(ge=0)] | None = None,
+    sae: Text | None = None,
+    reading: Reading = "mean",
     text: Text | None = None,
     messages: Annotated[list[Message], Field(min_length=1)] | None = None,
     prefill: Text | None = None,
@@ -55,47 +62,59 @@ def project(
     site: Text = "resid_post",
     on: Model = "target",
 ) -> ToolResult:
-    """Show where in a text a vector or a probe is strong: its projection at every token, as a heat map.
+    """Show where in a text a direction is strong: the projection of every token's activation, as a heat map.
 
-    Each token's activation is projected on the unit direction (Panickssery et al. 2024; Zou et al. 2023 read
-    behaviour off such projections). z counts standard deviations from its mean over 24 everyday sentences, since an
-    average projection means nothing. Control: the same for 100 random directions; a token is marked only if its z
-    lies outside the middle 95 % of theirs, so about one token in twenty is marked by chance, and p says how many
-    random directions have as large a |z| anywhere. The first token is not judged: its activation is unusual in every
-    direction.
+    The direction is a vector of steer, a probe, an SAE feature's decoder row, or the difference of means of two sets of
+    texts, extracted from the target (Panickssery et al. 2024; Zou et al. 2023 read behaviour off such projections). z
+    counts standard deviations from its mean over 24 everyday sentences, since an average projection means nothing.
+    Control: the same for 100 random directions; a token is marked only if its z lies outside the middle 95 % of theirs,
+    so about one token in twenty is marked by chance, and p says how many random directions have as large a |z|
+    anywhere. The first token is not judged: its activation is unusual in every direction.
 
     Args:
-        vector: handle of a vector (of steer) or of a probe.
-        text: raw text.
-        messages: a conversation instead, a user message last.
+        vector: handle of a vector or of a probe.
+        positive: instead, texts with a property; then also negative.
+        negative: texts without it.
+        feature: instead, index of an SAE feature.
+        sae: the SAE's name, if there are several.
+        reading: which activation stands for a contrast text, the mean over its tokens or the last one.
+        text: raw text to read.
+        messages: a conversation to read instead, a user message last.
         prefill: how the reply begins, to read inside it.
-        layer: from 0, negative from the last; by default where the vector was made.
-        site: resid_pre, resid_mid, resid_post, attn_out or mlp_out, or a full name; used with layer.
+        layer: from 0, negative from the last; by default where the vector was made, the middle for a contrast.
+        site: resid_pre, resid_mid, resid_post, attn_out or mlp_out, or a full name.
         on: which model to read.
 
     Returns:
         For each token the projection, z, the random directions' band and, for a probe, its decision value (positive
-        above 0).
+        above 0); a handle of the vector.
 
     Example:
-        {"vector": "vec-3f9a1c02", "messages": [{"role": "user", "content": "Which lamp should I buy?"}]}
+        {"positive": ["You love it", "It is good"], "negative": ["You hate it", "It is bad"],
+        "messages": [{"role": "user", "content": "Which lamp should I buy?"}]}
     """
     model = choose_model(target, on)
-    kept, bias = kept_direction(target, vector)
-    if layer is None and site != "resid_post" and "." not in site:
-        raise ToolError(f'site "{site}" needs a layer, such as "layer": {kept.site.layer}')
-    where = kept.site if layer is None and site == "resid_post" else model.site(site, layer)
+    place = model.site(site, layer) if layer is not None or site != "resid_post" else None
+    contrast = None
+    if positive is not None or negative is not None:
+        contrast = Contrast(positive or [], negative or [], "difference_of_means", reading, True, None)
+    chosen = choose_direction(target, site=place, contrast=contrast, handle=vector, feature=feature, sae=sae)
+    where, direction = chosen.vector.site, chosen.vector.direction
+    check_width(model, direction, what="the direction")
+    is_probe = vector is not None and vector.startswith("probe")
+    name = vector or keep_vector(target, chosen.vector)
     ids = encode_prompt(model, text=text, messages=messages, prefill=prefill)
     if len(ids) < 2:
         raise ToolError("the text has one token, and the first is not judged; give a text of at least two tokens")
     everyday = [one for pairs in UNRELATED_PAIRS.values() for pair in pairs for one in pair]
     neutral = [model.encode(one) if messages is None else model.render(one_turn(one)) for one in everyday]
-    found = project_tokens(model, ids, neutral, site=where, direction=kept.direction, seed=seed)
+    found = project_tokens(model, ids, neutral, site=where, direction=direction, seed=seed)
     tokens = [token_text(model, one) for one in ids]
-    decision = found.raw * float(kept.direction.norm()) + bias if vector.startswith("probe") else None
+    decision = found.raw * float(direction.norm()) + kept_direction(target, name)[1] if is_probe else None
     return ToolResult(
-        text=fit_lines(_lines(model, vector, str(where), tokens, found, decision)),
+        text=fit_lines(_lines(model, f"{name} ({chosen.told})", str(where), tokens, found, decision)),
         data={
+            "vector": name,
             "site": str(where),
             "tokens": _rows(tokens, found, decision),
             "largest_z": found.largest,
@@ -103,14 +122,15 @@ def project(
             "neutral_mean": found.neutral_mean,
             "neutral_deviation": found.neutral_deviation,
         },
-        artifacts=(_plot(vector, str(where), tokens, found),),
+        artifacts=(_plot(name, str(where), tokens, found),),
         controls={
             "random_directions": CONTROLS,
             "largest_z_95_percent": float(np.quantile(found.control_largest, 0.95)),
             "tokens_outside": int(found.outside.sum()),
             "tokens_outside_by_chance": 0.05 * (len(ids) - 1),
         },
-        cost=Cost(prompt_tokens=len(ids) + sum(map(len, neutral))),
+        cost=chosen.cost + Cost(prompt_tokens=len(ids) + sum(map(len, neutral))),
+        handles=(name,),
     )
 
 

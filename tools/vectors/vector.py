@@ -15,7 +15,7 @@ from marple.tools.engine.sites import Site, parse_site
 if TYPE_CHECKING:
     from marple.tools.target.target import Target
 
-__all__ = ["Vector", "keep_vector", "kept_direction"]
+__all__ = ["Vector", "check_width", "keep_vector", "kept_direction"]
 
 
 @dataclass(frozen=True, eq=False)
