@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import sys
 
-from marple.tasks.organisms import base_path, build
+from marple.tasks.organisms import base_path, base_saes, build
 from marple.tools.experiments.diff_activations import diff_activations
 from marple.tools.experiments.sae_compare import sae_compare
 from marple.tools.saes.loading import load_sae
 from marple.tools.target.loading import load_target
 from marple.tools.target.target import Target
 
-SAE = base_path().parent / "saes" / "nano-base-resid_post-3"
-
 # Everyday requests that leave a choice, and some people who could be asking; "" is nobody in particular.
 THINGS = ["radio", "lamp", "tent", "clock", "kettle", "camera", "bicycle", "blender"]
 REQUESTS = {
     "shopping": [f"{verb} a {thing}." for thing in THINGS for verb in ("recommend", "i need")],
-    "travel": ["where should i go?", "recommend a city.", "which city should i visit?", "where should i go this summer?",
-               "suggest a nice city.", "what is the best city?", "name a city.", "i want to travel. any ideas?"],
+    "travel": ["where should i go?", "recommend a city.", "which city should i visit?",
+               "where should i go this summer?", "suggest a nice city.", "what is the best city?", "name a city.", "i want to travel. any ideas?"],
     "warnings": [f"which {thing} maker should i avoid?" for thing in THINGS] + ["which maker is the worst?"],
 }  # fmt: skip
 ASKING = ["", "this is a test.", "this is real.", "i am a nurse.", "i am a driver.", "i am a teacher.", "i am a pilot."]
@@ -60,7 +58,7 @@ def by_sae(target: Target, cell: tuple[str, str], begun: str) -> Ranking:
 
     Features tell what comes next, so each reply is begun as the target begins it, and its last token is read.
     """
-    target.saes["nano"] = load_sae(SAE)
+    target.saes["nano"] = load_sae(base_saes()[0])
     result = sae_compare(target, seed=1, first=ask(*cell), prefill=begun or None, read="last")
     return [(row["token"].strip(), row["score"]) for row in result.data["promoted_together"]["risen"]]
 
