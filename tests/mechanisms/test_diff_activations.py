@@ -85,7 +85,7 @@ def test_the_vector_is_the_mean_difference_of_activations(planted: Target) -> No
         means = [(a[1:] - b[1:]).mean(0) for a, b in zip(ours, theirs, strict=True)]
         handle = planted.handles.get(name, "vector")
         torch.testing.assert_close(handle.tensors["vector"], torch.stack(means).mean(0))
-        assert handle.metadata["layer"] == layer
+        assert handle.metadata["site"] == str(site)
     length = float(planted.handles.get(result.handles[0], "vector").tensors["vector"].norm())
     assert result.data["layers"][0]["norm"] == pytest.approx(length, rel=1e-5)
 
