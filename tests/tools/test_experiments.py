@@ -36,7 +36,7 @@ def test_a_call_is_reproducible_by_its_seed(planted: Target, name: str) -> None:
     again = [call(planted, name, TOOLS[name].example, seed=seed) for seed in (4, 4, 5)]
     assert again[0].data == again[1].data
     assert again[0].text == again[1].text
-    assert (again[0].data == again[2].data) == (name == "logprobs")
+    assert (again[0].data == again[2].data) == (name in ("logprobs", "logit_lens"))
 
 
 def test_seeds_of_samples_differ_and_do_not_depend_on_what_comes_after(tiny: Target) -> None:
