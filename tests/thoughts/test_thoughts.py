@@ -35,6 +35,12 @@ def test_a_thought_is_split_from_its_answer(text: str, opened: str, thought: str
     assert found.closed == bool(answer)
 
 
+def test_one_text_can_open_and_close_a_thought() -> None:
+    found = split_thought("## a b ## yes", markers=[Markers("##", "##")])
+    assert found is not None
+    assert (found.thought, found.answer) == ("a b", "yes")
+
+
 def test_a_marker_in_the_middle_is_no_thought() -> None:
     assert split_thought("use <think>tags</think> like this") is None
     assert split_thought("yes.", markers=[Markers("a", "b")]) is None

@@ -148,6 +148,17 @@ def test_silhouette_of_two_pairs() -> None:
     assert silhouette(points, np.array([0, 0, 1, 1]), seed=0) == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_rare_word_weighs_more_by_the_inverse_of_its_document_frequency() -> None:
+    space = TfIdf(["lamp cup", "lamp cup cup", "lamp dog", "dog", "bird", "tree"], seed=1)
+    row = space._weights(["lamp lamp dog"]).block(0, 1)[0]
+    raw = {"lamp": (1 + math.log(2)) * math.log(6 / 3), "dog": math.log(6 / 2)}
+    length = math.hypot(*raw.values())
+    assert set(space.vocabulary) == {"lamp", "cup", "dog"}
+    assert {word: row[at] for word, at in space.vocabulary.items() if row[at]} == pytest.approx(
+        {word: value / length for word, value in raw.items()}, rel=1e-5
+    )
+
+
 def test_the_randomised_svd_spans_what_the_exact_one_does() -> None:
     draw = random.Random(1)
     texts = [" ".join(draw.choices([f"{chr(97 + n % 5)}word{n % 40}" for n in range(60)], k=20)) for n in range(90)]
