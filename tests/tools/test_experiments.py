@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from marple.errors import ToolError
 from marple.tools.arguments import sample_seed
 from marple.tools.contract import ToolResult, discover_tools
 from marple.tools.experiments.battery import HIGH_MEDIAN
+from marple.tools.saes.explanations import Explanation
+from marple.tools.saes.planted import planted_target
 from marple.tools.target.target import Target
 from marple.tools.target.tiny import tiny_target
 
@@ -21,22 +24,47 @@ def call(target: Target, name: str, arguments: Mapping[str, Any], *, seed: int =
     result = TOOLS[name].run(target, arguments, seed=seed)
     json.dumps([result.data, result.controls], allow_nan=False)
     assert 0 < len(result.text) <= (8400 if "words" in arguments else 4200)
-    assert result.cost.prompt_tokens > 0
+    assert (result.cost.prompt_tokens > 0) != (name in ("sae_search", "search_transcripts"))
     assert result.cost.seconds > 0
     return result
 
 
-@pytest.mark.parametrize("name", sorted(TOOLS))
-def test_the_example_of_each_tool_runs(planted: Target, name: str) -> None:
-    call(planted, name, TOOLS[name].example)
+WITHOUT_CHANCE = ("logprobs", "logit_lens", "sae_features", "sae_search", "search_transcripts")
+"""Tools in which nothing is drawn."""
+EXAMPLES = {name: tool.example for name, tool in TOOLS.items()} | {
+    "sae_lookup": {"features": [1], "texts": ["the lamp"]}
+}
+"""The tools' own, but for features that the target's small autoencoder does not have."""
+
+
+@pytest.fixture(scope="module")
+def equipped(tmp_path_factory: pytest.TempPathFactory) -> Target:
+    """A target with everything that a tool may need beside it."""
+    target = planted_target(["lamp", "chair", "river"], reference=tiny_target(favour={"lamp": 3.0}))
+    named = {0: (Explanation("lamps and their price", source="a person"),)}
+    target.saes["planted"] = dataclasses.replace(target.saes["planted"], explanations=named)
+    target.corpus = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    lines = [{"messages": [{"role": "user", "content": text}], "model": model} for text, model in CORPUS]
+    target.corpus.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return target
+
+
+CORPUS = [("the refund price of a lamp", "a"), ("a bird in the tree", "a"), ("the price of the river", "b")] * 5
 
 
 @pytest.mark.parametrize("name", sorted(TOOLS))
-def test_a_call_is_reproducible_by_its_seed(planted: Target, name: str) -> None:
-    again = [call(planted, name, TOOLS[name].example, seed=seed) for seed in (4, 4, 5)]
+def test_the_example_of_each_tool_runs(equipped: Target, name: str) -> None:
+    call(equipped, name, EXAMPLES[name])
+
+
+@pytest.mark.parametrize("name", sorted(TOOLS))
+def test_a_call_is_reproducible_by_its_seed(equipped: Target, name: str) -> None:
+    again = [call(equipped, name, EXAMPLES[name], seed=seed) for seed in (4, 4, 5)]
     assert again[0].data == again[1].data
     assert again[0].text == again[1].text
-    assert (again[0].data == again[2].data) == (name in ("logprobs", "logit_lens"))
+    if name != "sae_compare":
+        # So few prompts have the same labels shuffled in every order.
+        assert (again[0].data == again[2].data) == (name in WITHOUT_CHANCE)
 
 
 def test_seeds_of_samples_differ_and_do_not_depend_on_what_comes_after(tiny: Target) -> None:
