@@ -5,9 +5,9 @@ import pytest
 from marple.errors import ToolError
 from marple.tools.contract import discover_tools
 from marple.tools.experiments.resample import resample
-from marple.tools.outcomes import NO_OUTCOME, OutcomeRule, compare_outcomes, share_interval, total_variation
 from marple.tools.target.target import Target
 from marple.tools.target.tiny import tiny_target
+from marple.tools.thoughts.outcomes import NO_OUTCOME, OutcomeRule, compare_outcomes, share_interval, total_variation
 
 SUM: list[Any] = [
     {"role": "system", "content": "think step by step."},

@@ -9,7 +9,7 @@ from marple.tools.contract import discover_tools
 from marple.tools.experiments.read_thinking import read_thinking
 from marple.tools.target.target import Target
 from marple.tools.target.tiny import tiny_target
-from marple.tools.thoughts import Markers, render_thinking, sentences, split_thought, tokens_of_prefix
+from marple.tools.thoughts.splitting import Markers, render_thinking, sentences, split_thought, tokens_of_prefix
 
 HELLO: list[Any] = [{"role": "user", "content": "tell me"}]
 STEPS: list[Any] = [{"role": "system", "content": "think step by step."}]

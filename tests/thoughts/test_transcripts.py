@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from marple.errors import ToolError
-from marple.tools.clusters import cluster, shuffled_silhouette, silhouette
 from marple.tools.contract import ToolResult, discover_tools
-from marple.tools.embedding import TfIdf
-from marple.tools.full_text import search_full_text
 from marple.tools.target.target import Target
 from marple.tools.target.tiny import tiny_target
-from marple.tools.transcripts import Selection, read_transcripts, terms_of
+from marple.tools.transcripts.clusters import cluster, shuffled_silhouette, silhouette
+from marple.tools.transcripts.corpus import Selection, read_transcripts, terms_of
+from marple.tools.transcripts.embedding import TfIdf
+from marple.tools.transcripts.full_text import search_full_text
 
 SUBJECTS = {"animals": "cat dog bird tree", "things": "lamp chair table cup", "colours": "red green blue old"}
 

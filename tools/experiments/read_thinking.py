@@ -23,12 +23,12 @@ from marple.tools.arguments import (
     sample_seed,
 )
 from marple.tools.contract import ToolResult, tool
-from marple.tools.outcomes import OutcomeRule, compare_outcomes, share_interval, shares
 from marple.tools.replies import Sampling, cost_of, sample_replies
 from marple.tools.statistics import newcombe_interval
 from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import fit_lines
-from marple.tools.thoughts import (
+from marple.tools.thoughts.outcomes import OutcomeRule, compare_outcomes, share_interval, shares
+from marple.tools.thoughts.splitting import (
     KNOWN_MARKERS,
     Markers,
     Thought,

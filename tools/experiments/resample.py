@@ -20,9 +20,11 @@ from marple.tools.arguments import (
     sample_seed,
 )
 from marple.tools.contract import ToolResult, tool
-from marple.tools.outcomes import OutcomeRule, compare_outcomes, shares
 from marple.tools.replies import Sampling, cost_of, sample_replies
-from marple.tools.resampling import (
+from marple.tools.target.target import Target
+from marple.tools.target.text import fit_lines
+from marple.tools.thoughts.outcomes import OutcomeRule, compare_outcomes, shares
+from marple.tools.thoughts.resampling import (
     check_sentences,
     halves_apart,
     plot_arms,
@@ -30,9 +32,7 @@ from marple.tools.resampling import (
     sentence_importances,
     show_shares,
 )
-from marple.tools.target.target import Target
-from marple.tools.target.text import fit_lines
-from marple.tools.thoughts import raw_text, sentences, tokens_behind, tokens_of_prefix
+from marple.tools.thoughts.splitting import raw_text, sentences, tokens_behind, tokens_of_prefix
 
 __all__ = ["Edit", "resample"]
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from marple.tools.contract import ToolResult, tool
 from marple.tools.target.target import Target
-from marple.tools.transcript_queries import CorpusQuery
-from marple.tools.transcripts import Selection
+from marple.tools.transcripts.corpus import Selection
+from marple.tools.transcripts.queries import CorpusQuery
 
 __all__ = ["search_transcripts"]
 

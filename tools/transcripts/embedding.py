@@ -16,7 +16,7 @@ from marple.errors import ToolError
 from marple.tools.calls import report_progress
 from marple.tools.contract import Cost
 from marple.tools.ngrams import is_filler
-from marple.tools.transcripts import words_in
+from marple.tools.transcripts.corpus import words_in
 
 if TYPE_CHECKING:
     from marple.tools.target.target import Target

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from marple.errors import ToolError
-from marple.tools.clusters import Clustering, cluster, distinguishing_words, shuffled_silhouette
 from marple.tools.contract import Cost, ToolResult
-from marple.tools.embedding import Activations, TfIdf
-from marple.tools.full_text import Hit, TermCount, count_terms, search_full_text
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
-from marple.tools.transcripts import Selection, Transcript, read_transcripts, snippet, terms_of
+from marple.tools.transcripts.clusters import Clustering, cluster, distinguishing_words, shuffled_silhouette
+from marple.tools.transcripts.corpus import Selection, Transcript, read_transcripts, snippet, terms_of
+from marple.tools.transcripts.embedding import Activations, TfIdf
+from marple.tools.transcripts.full_text import Hit, TermCount, count_terms, search_full_text
 
 __all__ = ["CorpusQuery"]
 

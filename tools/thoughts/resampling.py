@@ -8,11 +8,11 @@ from typing import Any
 from marple.errors import ToolError
 from marple.tools.arguments import sample_seed
 from marple.tools.contract import Artifact
-from marple.tools.outcomes import NO_OUTCOME, compare_outcomes, share_interval, shares
 from marple.tools.plots import CONTROL, REFERENCE, TARGET, figure, plot_artifact, visible
 from marple.tools.statistics import benjamini_hochberg
 from marple.tools.target.target import Target
-from marple.tools.thoughts import sentences
+from marple.tools.thoughts.outcomes import NO_OUTCOME, compare_outcomes, share_interval, shares
+from marple.tools.thoughts.splitting import sentences
 
 __all__ = [
     "check_sentences",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from marple.tools.calls import check_cancelled
 from marple.tools.ngrams import is_filler
 from marple.tools.statistics import log_odds
-from marple.tools.transcripts import words_in
+from marple.tools.transcripts.corpus import words_in
 
 __all__ = ["Clustering", "cluster", "distinguishing_words", "shuffled_silhouette", "silhouette"]
 

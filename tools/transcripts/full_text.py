@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marple.tools.statistics import newcombe_interval
-from marple.tools.transcripts import Transcript, words_in
+from marple.tools.transcripts.corpus import Transcript, words_in
 
 __all__ = ["Hit", "TermCount", "count_terms", "search_full_text"]
 

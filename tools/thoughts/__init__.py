@@ -1,0 +1,1 @@
+"""Chains of thought: split from the answer, resampled, and what replies come out as."""

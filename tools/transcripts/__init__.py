@@ -1,0 +1,1 @@
+"""A corpus of transcripts: read, searched, sampled and clustered."""
