@@ -17,7 +17,7 @@ from marple.tools.engine.slots import Slots
 __all__ = ["Pass", "Runner", "Tap"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tap:
     """Activations to read at one site: the tokens of all rows in one gather."""
 
@@ -66,13 +66,16 @@ class Runner:
         self._hooked: set[object] = set()
         self._pass: Pass | None = None
         self._edits: dict[Site, SiteEdits] = {}
+        self._taps: dict[Site, list[Tap]] = {}
         self._inputs: dict[int, Tensor] = {}
 
     def run(self, work: Pass) -> Tensor | None:
         """Run a pass; returns final hidden states ``(row, width, d_model)``, normed, or None when stopped early."""
         table = work.table or EditTable(self.device)
         self._edits = table.plan(work.windows)
-        for site in {*self._edits, *(tap.site.place for tap in work.taps)}:
+        for tap in work.taps:
+            self._taps.setdefault(tap.site.place, []).append(tap)
+        for site in {*self._edits, *self._taps}:
             self._hook(site)
         if work.stop_after is not None:
             self._hook_boundary(work.stop_after)
@@ -82,7 +85,7 @@ class Runner:
         except _Enough:
             return None
         finally:
-            self._pass, self._edits = None, {}
+            self._pass, self._edits, self._taps = None, {}, {}
             self._inputs.clear()
 
     def _forward(self, work: Pass) -> Tensor:
@@ -169,7 +172,7 @@ class Runner:
             if self._pass is None:
                 return None
             changed = self._edit(out, output)
-            if mid not in self._edits and not any(tap.site == mid for tap in self._pass.taps):
+            if mid not in self._edits and mid not in self._taps:
                 return changed
             added = _first(output if changed is None else changed)
             stream = self._inputs[layer] + added
@@ -184,7 +187,7 @@ class Runner:
         """Read and edit what a module gave out; None where it stays as it is."""
         assert self._pass is not None
         hidden = _first(output)
-        taps = [tap for tap in self._pass.taps if tap.site.place == site]
+        taps = self._taps.get(site, ())
         for tap in taps:
             if tap.before_edits:
                 self._pass.read[tap] = tap.read(hidden)

@@ -53,12 +53,14 @@ class Site:
     @property
     def boundary(self) -> int | None:
         """Where the residual stream is cut: 0 before the first layer, k behind layer k - 1; None beside the stream."""
-        return {"resid_pre": self.layer, "resid_post": self.layer + 1}.get(self.name)
+        if self.name == "resid_post":
+            return self.layer + 1
+        return self.layer if self.name == "resid_pre" else None
 
     @property
     def place(self) -> Site:
         """One name for each place: the stream behind a layer is the next layer's input."""
-        return self if self.boundary is None else Site(self.boundary, "resid_pre")
+        return Site(self.layer + 1, "resid_pre") if self.name == "resid_post" else self
 
     @property
     def depth(self) -> int:
