@@ -62,6 +62,11 @@ def test_greedy_generation_of_a_ragged_batch_is_transformers_own(name: str, atte
         engine = engine_on(model, chunk=chunk)
         queue = [Request(prompt, sampling=Sampling(NEW, 0.0)) for prompt in PROMPTS]
         assert [output.tokens for output in engine.run(queue)] == expected
+    # Rows of one length take another path.
+    alike = [tuple(reversed(PROMPTS[-1])), PROMPTS[-1]]
+    engine = engine_on(model)
+    found = engine.run([Request(prompt, sampling=Sampling(NEW, 0.0)) for prompt in alike])
+    assert [output.tokens for output in found] == [generated_by_transformers(model, alike[0]), expected[-1]]
 
 
 @pytest.mark.parametrize(("name", "attention"), CASES)
