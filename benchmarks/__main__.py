@@ -34,7 +34,7 @@ from benchmarks.probes import probe_rows
 from benchmarks.processes import import_rows, worker_rows
 from benchmarks.sae import sae_rows
 from benchmarks.steering import queue_rows, steering_rows
-from benchmarks.table import Row, document, line, machine, show
+from benchmarks.table import Row, document, line, machine, markdown, show
 
 GROUPS: dict[str, Callable[[Plan], list[Row]]] = {
     "capture": capture_rows,
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def write() -> None:
         if options.json:
             options.json.write_text(json.dumps(document(rows, about, figures), indent=2) + "\n")
+        if options.markdown:
+            options.markdown.write_text(markdown(rows))
 
     for name in options.only or GROUPS:
         began = time.perf_counter()
@@ -85,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--json", type=Path, help="also write the table to this file")
+    parser.add_argument("--markdown", type=Path, help="also write it to this file as Markdown")
     parser.add_argument("--rounds", type=int, help="rounds for what takes about a second; 9, or 1 with --quick")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--only", action="append", choices=GROUPS, help="this group of rows alone; repeatable")

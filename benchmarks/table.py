@@ -14,7 +14,7 @@ from rich.text import Text
 
 from benchmarks.rounds import Clock, Estimate, Timings
 
-__all__ = ["Row", "Target", "document", "line", "machine", "row", "show"]
+__all__ = ["Row", "Target", "document", "line", "machine", "markdown", "row", "show"]
 
 _LIBRARIES = (
     "marple",
@@ -146,6 +146,18 @@ def line(one: Row) -> str:
     return f"{one.operation}: {_number(one.ours, one.unit)} ({_verdict(one)[0]})"
 
 
+def markdown(rows: list[Row]) -> str:
+    """The table for a document."""
+    lines = ["| operation | floor | peers | ours | target |", "|---|---|---|---|---|"]
+    for one in rows:
+        spread = "" if one.spread is None else f" ({one.spread[0]:.3g} to {one.spread[1]:.3g})"
+        ours = one.error or f"**{_number(one.ours, one.unit)}**{spread}"
+        peers = ", ".join(f"{name} {value:.2f}" for name, value in one.peers.items()) or "-"
+        target = "-" if one.target is None else f"{_bound(one)}, {_verdict(one)[0]}"
+        lines.append(f"| {one.operation} | {one.floor_is} | {peers} | {ours} | {target} |")
+    return "\n".join(lines) + "\n"
+
+
 def show(rows: list[Row], *, console: Console | None = None) -> None:
     """Print the table."""
     table = Table(title="Cost beside the floor of the same machine", title_justify="left")
@@ -158,7 +170,7 @@ def show(rows: list[Row], *, console: Console | None = None) -> None:
             "" if one.spread is None else f"{one.spread[0]:.3g} - {one.spread[1]:.3g}",
             one.floor_is,
             ", ".join(f"{name} {value:.3g}" for name, value in one.peers.items()),
-            "" if one.target is None else f"{'<=' if one.sense == 'at most' else '>='} {one.target:g}",
+            "" if one.target is None else _bound(one),
             Text(*_verdict(one)),
         )
     (console or Console()).print(table)
@@ -166,6 +178,10 @@ def show(rows: list[Row], *, console: Console | None = None) -> None:
 
 def _number(value: float | None, unit: str) -> str:
     return "-" if value is None else f"{value:.2f} {unit}"
+
+
+def _bound(one: Row) -> str:
+    return f"{'<=' if one.sense == 'at most' else '>='} {one.target:g}"
 
 
 def _verdict(one: Row) -> tuple[str, str]:
