@@ -52,13 +52,13 @@ def test_words_that_a_direction_brings_are_found_and_its_controls_get_their_own(
 
 @pytest.mark.parametrize("outcome", [Words(("lamp", "cup")), LAMP], ids=["words", "continuations"])
 def test_random_directions_are_seldom_called_causal(outcome: Any) -> None:
-    """Twenty models each, nothing planted; see the measured rates in the module of the verdict."""
-    labels = Counter(
-        run(tiny_target(seed=seed), random_direction(32, seed=9000 + seed), outcome=outcome, seed=seed).verdict.label
-        for seed in range(20)
-    )
-    assert labels["causal"] <= 2
-    assert labels["indistinguishable from control"] >= 15
+    """Ten models each, nothing planted; the module of the verdict says what was measured over 480."""
+    labels: Counter[str] = Counter()
+    for seed in range(10):
+        given = {"outcome": outcome, "seed": seed, "sampling": Sampling(1, 1.0, 4), "scales": (-1.0, 0.5, 1.0)}
+        labels[run(tiny_target(seed=seed), random_direction(32, seed=9000 + seed), **given).verdict.label] += 1
+    assert labels["causal"] <= 1
+    assert labels["indistinguishable from control"] >= 7
 
 
 def test_everything_is_as_long_as_scale_and_unit_say(planted: Planted) -> None:

@@ -3,7 +3,6 @@ import pytest
 
 from marple.tools.steering.intervals import mean_interval, prediction_bound, student_quantile
 
-
 TABLE = {
     (0.975, 1): 12.7062,
     (0.975, 2): 4.30265,

@@ -12,7 +12,7 @@ from marple.errors import ToolError
 from marple.tools.arguments import MAX_TOKENS_PER_CALL, MaxNewTokens, Prompts, Temperature, Text, Words, one_turn
 from marple.tools.contract import Artifact, ToolResult, tool
 from marple.tools.replies import Sampling
-from marple.tools.steering.controls import control_cost, make_controls
+from marple.tools.steering.controls import control_cost, make_controls, random_direction
 from marple.tools.steering.dose_response import DoseResponse, dose_response
 from marple.tools.steering.outcomes import Continuations, Outcome, OwnWords
 from marple.tools.steering.outcomes import Words as WordOutcome
@@ -23,7 +23,7 @@ from marple.tools.vectors.choosing import Chosen, Contrast, choose_direction
 from marple.tools.vectors.contrast_sets import ContrastTexts, Reading
 from marple.tools.vectors.extraction import Extraction
 from marple.tools.vectors.files import vectors_to_bytes
-from marple.tools.vectors.vector import keep_vector
+from marple.tools.vectors.vector import Vector, keep_vector
 
 __all__ = ["steer"]
 
@@ -37,12 +37,16 @@ def _self_test() -> None:
     from marple.tools.steering.planted import planted_target
 
     planted = planted_target()
-    shared: dict[str, Any] = {**planted.contrast, "layer": 1, "max_new_tokens": 6, "scales": [0.5, 1.0, 1.5]}
-    result = steer(planted.target, seed=1, **shared, words=["lamp"], samples=4)
+    outcome: dict[str, Any] = {"continuations": [" lamp"], "against": [" cup"], "layer": 1, "max_new_tokens": 4}
+    outcome |= {"scales": [0.5, 1.0], "samples": 1}
+    result = steer(planted.target, seed=1, **planted.contrast, **outcome)
     assert result.data["verdict"] == "causal", f"the planted direction is {result.data['verdict']}"
-    del shared["positive"], shared["negative"]
-    again = steer(planted.target, seed=2, **shared, vector=result.handles[0], continuations=[" lamp"], against=[" cup"])
-    assert again.data["verdict"] == "causal", f"the planted direction by its handle is {again.data['verdict']}"
+    meaningless = Vector(
+        planted.target.site("resid_post", 1), random_direction(planted.target.d_model, seed=5), "random"
+    )
+    handle = keep_vector(planted.target, meaningless)
+    random = steer(planted.target, seed=1, prompts=planted.contrast["prompts"], vector=handle, **outcome)
+    assert random.data["verdict"] != "causal", "a random direction is called causal"
     kept = planted.target.handles.get(result.handles[0], "vector").tensors["vector"]
     cosine = float(torch.nn.functional.cosine_similarity(kept, planted.direction, dim=0))
     assert cosine > 0.5, f"the planted direction is found with cosine {cosine:.2f}"

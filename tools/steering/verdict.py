@@ -15,6 +15,10 @@ choosing the best scale favours nobody. The verdict is
     above;
 ``indistinguishable from control``
     otherwise, which includes that no scale left the replies fluent.
+
+Measured on 480 directions without meaning in tiny models (160 each by words, by own words and by continuations, half of
+them drawn like the random controls and half like the norm-matched): 2 were called causal (both by continuations) and 15
+weak. Where effect and controls are drawn alike and the outcome has no noise, 2 % are causal and 11 % weak.
 """
 
 from __future__ import annotations
