@@ -61,6 +61,8 @@ def assert_idle(engine: Engine) -> None:
 # ------------------------------------------------------------------------------- cancelling
 
 STEADY = [Request((9, at + 2), sampling=Sampling(60, 1.0, seed=at)) for at in range(6)]
+BEGUN = [Request((at + 2, *STEM, other + 2), logits=True) for at in range(30) for other in range(4)]
+"""30 groups, each with a beginning of its own that is worth reading first."""
 MANY = [Request((at + 2, other + 2, 5), captures=(Capture(POST),)) for at in range(20) for other in range(12)]
 
 
@@ -76,7 +78,7 @@ def cancelled_at(step: int, model: Any, call: Call) -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1, 3])
-@pytest.mark.parametrize("queue", [STEADY, MANY, LONG])
+@pytest.mark.parametrize("queue", [STEADY, MANY, LONG, BEGUN])
 def test_a_cancelled_call_ends_at_its_next_step(step: int, queue: list[Request]) -> None:
     model, call = small_llama(), Call()
     engine = engine_on(model, batch_tokens=64, result_bytes=0)
