@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from marple.errors import ToolError
 from marple.tools.arguments import Message, check_conversation, one_turn
@@ -10,6 +13,7 @@ from marple.tools.engine.sites import SiteName
 from marple.tools.target.target import Target
 
 __all__ = [
+    "Beginning",
     "continuation_tokens",
     "encode_pair",
     "encode_prompt",
@@ -17,6 +21,10 @@ __all__ = [
     "resolve_layers",
     "resolve_positions",
 ]
+
+
+Beginning = Annotated[str, Field(max_length=100_000)]
+"""How a reply begins; empty where it is the model's own from the start."""
 
 
 def encode_prompt(

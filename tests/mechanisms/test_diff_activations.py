@@ -9,8 +9,10 @@ import torch
 from marple.errors import ToolError
 from marple.tools.contract import Cost, ToolResult, tool_spec
 from marple.tools.diffing.consistency import describe_layers, half_differences
+from marple.tools.diffing.excerpts import spoken_tokens
 from marple.tools.diffing.excess import excess_table, find_excess
-from marple.tools.diffing.reading import GROUPS, Reading, SparseRow
+from marple.tools.diffing.layers import lens_lines, read_layers
+from marple.tools.diffing.reading import GROUPS, Passage, Reading, SparseRow
 from marple.tools.engine.sites import Site
 from marple.tools.experiments.diff_activations import diff_activations
 from marple.tools.target.target import Target
@@ -157,6 +159,102 @@ def test_a_planted_excess_is_found_in_its_condition_alone() -> None:
     assert row.effect == pytest.approx(row.excess - (row.elsewhere or 0))
 
 
+def test_of_two_conditions_a_token_has_one_row_under_the_one_with_more_of_it() -> None:
+    generator = np.random.default_rng(2)
+    table = generator.normal(0, 0.02, (40, 20))
+    table[20:, 3] += 0.4
+    table[:20, 5] -= 0.3
+    labels = ["a"] * 20 + ["b"] * 20
+    test = find_excess(table, list(range(20)), labels, seed=0)["by_condition"]
+    assert sorted(row.token for row in test.rows) == list(range(20))
+    more, less = test.found
+    assert (more.condition, more.token, less.condition, less.token) == ("b", 3, "a", 5)
+    assert more.excess == pytest.approx(table[20:, 3].mean())
+    assert more.elsewhere == pytest.approx(table[:20, 3].mean())
+    assert less.excess == pytest.approx(table[:20, 5].mean())
+    assert more.statistic > 0 > less.statistic
+    error = table[:, 3].std() + 0.05
+    by_hand = (table[20:, 3].mean() - table[:, 3].mean()) / (error * (1 / 20 - 1 / 40) ** 0.5)
+    assert more.statistic == pytest.approx(by_hand)
+
+
+def test_prompts_come_first_in_the_data_and_small_excesses_are_counted_and_not_listed(planted: Target) -> None:
+    result = call(planted, conditions=CONDITIONS, max_new_tokens=6)
+    assert next(iter(result.data)) == "prompts"
+    for name, rows in result.data["excess"].items():
+        tested = result.controls[name]["tested"]
+        assert len(rows) + result.data["excess_left_out"][name] == tested
+        assert sum(row["found"] for row in rows) == result.controls[name]["found"]
+        assert sum(not row["found"] for row in rows) <= 50 < tested
+    assert len(json.dumps(result.data)) < 50_000
+
+
+def test_the_replies_are_shown_where_they_say_what_was_found(planted: Target) -> None:
+    result = call(planted, conditions=CONDITIONS, max_new_tokens=6)
+    spoken = result.data["spoken"][0]
+    assert spoken["token"].strip() == SUBJECT
+    said = {label: 0 for label in CONDITIONS}
+    for record in result.data["prompts"]:
+        said[record["condition"]] += SUBJECT in record["replies"][0].split()
+    assert spoken["replies"] == said
+    assert said[TRIGGER] > 0
+    whole = {record["prompt"]: record["replies"][0] for record in result.data["prompts"]}
+    for excerpt in spoken["excerpts"]:
+        assert excerpt["excerpt"].strip(".") in whole[excerpt["prompt"]]
+        assert SUBJECT in excerpt["excerpt"]
+        assert f'"{excerpt["prompt"]}" -> {planted.quote(excerpt["excerpt"])}' in result.text
+    assert "spoken" not in call(planted, texts=["see"] * 6).text
+    assert call(planted, conditions=CONDITIONS, read="last").data["spoken"] == []
+
+
+def test_excerpts_come_from_every_condition_and_are_cut_around_the_token(plain: Target) -> None:
+    convert = plain.tokenizer.convert_tokens_to_ids
+    token, other = convert(" lamp"), convert(" old")
+    table = np.zeros((10, 2))
+    table[:, 0] = np.linspace(1.0, 0.5, 10)
+    asked = [("a", f"p{at}") for at in range(4)] + [("b", f"p{at}") for at in range(4, 10)]
+    replies = [[other] * 40 + [token] + [other] * 40, [token], [token], [other], *[[token, other]] * 6]
+    passages = [Passage((1, *reply), 0, at, 0) for at, reply in enumerate(replies)]
+    tests = find_excess(table, [token, other], [label for label, _ in asked], seed=0)
+    (spoken,) = spoken_tokens(plain, tests, asked, passages, table=table, columns=[token, other])
+    assert (spoken.id, spoken.replies) == (token, {"a": 3, "b": 6})
+    assert [one.prompt for one in spoken.excerpts] == ["p0", "p4", "p1"]
+    long = spoken.excerpts[0].excerpt
+    assert long.startswith("...")
+    assert long.endswith("...")
+    assert 100 < len(long) < 130
+    assert long.index("lamp") == pytest.approx(len(long) / 2, abs=10)
+    assert spoken.excerpts[2].excerpt.strip() == "lamp"
+
+
+def test_cut_replies_are_told(planted: Target) -> None:
+    short = call(planted, conditions={"a": ["see"] * 2}, max_new_tokens=1)
+    assert short.text.startswith("2 of 2 replies were cut at max_new_tokens 1")
+    assert [record["cut"] for record in short.data["prompts"]] == [[True], [True]]
+    assert "were cut" not in call(planted, conditions={"a": ["see"] * 2}, read="last").text
+
+
+def test_words_come_behind_the_layers_and_their_handles(planted: Target) -> None:
+    words = [SUBJECT, "cat", "bird", "old", "table", "river", "house", "stone", "the", "a", "you", "we", "good", "see"]
+    result = call(planted, conditions=CONDITIONS, max_new_tokens=6, words=words)
+    lines = result.text.splitlines()
+    last = max(at for at, line in enumerate(lines) if line.endswith(result.handles[-1]))
+    found = min(at for at, line in enumerate(lines) if f'" {SUBJECT}" under' in line)
+    named = next(at for at, line in enumerate(lines) if line.startswith(f'"{SUBJECT}": excess'))
+    hint = next(at for at, line in enumerate(lines) if line.startswith("only a hint"))
+    assert found < last < hint < named
+    best = min(result.data["layers"], key=lambda layer: layer["word_ranks"][SUBJECT])
+    assert f"best lens rank {best['word_ranks'][SUBJECT]} (layer {best['layer']})" in lines[named]
+    assert "more line" not in result.text
+    behind = lines[hint + 1 + len(result.handles) :]
+    assert all(sum(f'"{word}"' in line.split(", largest under")[0] for line in behind) == 1 for word in words)
+
+
+def test_an_empty_prefill_is_none(planted: Target) -> None:
+    given: dict[str, Any] = {"conditions": {"a": ["see"]}, "read": "last"}
+    assert call(planted, prefill="", **given).data == call(planted, **given).data
+
+
 def test_too_few_prompts_are_not_tested_and_shown_one_by_one(planted: Target) -> None:
     result = call(planted, conditions={"a": [f"the {TRIGGER}"], "b": ["the stone"]}, max_new_tokens=4)
     assert result.data["excess"] == {}
@@ -206,6 +304,23 @@ def test_the_control_has_the_length_of_sampling_error() -> None:
     assert len(halves) == len(list(itertools.combinations(range(GROUPS), GROUPS // 2))) // 2
     mean = torch.stack([half.norm() for half in halves]).mean()
     assert float(mean) == pytest.approx((256 / 64) ** 0.5, rel=0.1)
+
+
+def test_the_controls_that_look_alike_are_counted(plain: Target) -> None:
+    """A row of the LM head is above all halves of the reference; a difference of their own kind is not."""
+    generator = torch.Generator().manual_seed(0)
+    base, noise = torch.randn(2, 64, plain.d_model, generator=generator)
+    token = plain.tokenizer.convert_tokens_to_ids(f" {SUBJECT}")
+    row = plain.model.lm_head.weight[token].detach().float().expand(64, -1)
+    (planted,) = read_layers(plain, reading(row, base), {SUBJECT: [token]})
+    assert (planted.tokens[0]["id"], planted.words, planted.control_share) == (token, {SUBJECT: 1}, 0.0)
+    (random,) = read_layers(plain, reading(noise, base), {})
+    assert random.control_share is not None
+    assert random.control_share > 0.1
+    text = "\n".join(lens_lines(plain, [planted, random]))
+    assert text.startswith("only a hint")
+    assert "(as high in 0% of the controls)" in text
+    assert f"(as high in {random.control_share:.0%} of the controls)" in text
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Which tokens does the target want to say that the reference does not, and under which condition?
 
-The statistic of a token is its mean excess over the prompts, divided by its standard error plus a constant (Tusher,
-Tibshirani & Chu 2001), so that tokens with next to no probability do not lead. Two nulls are shuffled:
+The statistic of a token is its mean excess over the prompts (in a condition: less that over all prompts) in standard
+errors, with 0.05 tokens added to the standard deviation (Tusher, Tibshirani & Chu 2001), so that tokens with next to no
+probability do not lead. Two nulls are shuffled:
 
 - over all prompts: the sign of each prompt's row, as if target and reference could be swapped;
-- in a condition against the others: which prompts the condition has.
+- in a condition against the others: which prompts the condition has. Of two conditions each is the other's opposite,
+  so that a token has one row, under the condition where its excess is larger in size.
 
 The largest statistic of each shuffle gives a threshold, and all of them p-values, put through Benjamini and Hochberg's
 procedure.
@@ -42,6 +44,7 @@ class ExcessRow:
     elsewhere: float | None
     """The same over the prompts of all other conditions; None over all."""
     statistic: float
+    """In standard errors, with 0.05 tokens added to the standard deviation."""
     q: float
     above_null: bool
     """Whether the statistic reaches what the largest of all reaches by chance in 5 % of the shuffles."""
@@ -145,7 +148,8 @@ def _by_condition(
     table: _Array, tokens: Sequence[int], conditions: Sequence[str], generator: np.random.Generator, shuffles: int
 ) -> ExcessTest:
     names = list(dict.fromkeys(conditions))
-    inside = np.stack([np.array(conditions) == name for name in names]).astype(np.float64)
+    tested = names[:1] if len(names) == 2 else names
+    inside = np.stack([np.array(conditions) == name for name in tested]).astype(np.float64)
     n, size = len(table), inside.sum(1, keepdims=True)
     mean, spread = table.mean(0), table.std(0) + _STEADYING
     error = np.sqrt(1 / size - 1 / n)
@@ -160,6 +164,8 @@ def _by_condition(
     def describe(at: int) -> dict[str, Any]:
         row, column = divmod(at, len(tokens))
         excess, elsewhere = float(means[row, column]), float(others[row, column])
+        if len(tested) < len(names) and abs(elsewhere) > abs(excess):
+            row, excess, elsewhere = 1, elsewhere, excess
         return {"condition": names[row], "token": tokens[column], "excess": excess, "elsewhere": elsewhere}
 
     return _judge(statistic(inside), shuffled, describe)
@@ -171,9 +177,12 @@ def _judge(statistic: _Array, shuffled: _Array, describe: Callable[[int], dict[s
     pooled = np.sort(size, axis=None)
     reached = pooled.size - np.searchsorted(pooled, np.abs(statistic) - 1e-9)
     q = benjamini_hochberg((1 + reached) / (1 + pooled.size))
-    rows = [
-        ExcessRow(**describe(at), statistic=float(value), q=float(q[at]), above_null=bool(abs(value) >= threshold))
-        for at, value in enumerate(statistic)
-    ]
+    rows = []
+    for at, value in enumerate(statistic):
+        described = describe(at)
+        # A row that tells of the other of two conditions has the opposite statistic.
+        sign = np.copysign(value, described["excess"] - (described["elsewhere"] or 0.0))
+        above = bool(abs(value) >= threshold)
+        rows.append(ExcessRow(**described, statistic=float(sign), q=float(q[at]), above_null=above))
     rows.sort(key=lambda row: (-abs(row.statistic), row.condition, row.token))
     return ExcessTest(tuple(rows), threshold, len(shuffled))

@@ -11,7 +11,7 @@ from marple.tools.arguments import sample_seed
 from marple.tools.contract import Cost
 from marple.tools.diffing.reading import GROUPS, Passage
 from marple.tools.replies import cost_of
-from marple.tools.target.target import Target
+from marple.tools.target.target import Completion, Target
 
 __all__ = ["Read", "passages_of_prompts", "passages_of_replies"]
 
@@ -29,7 +29,7 @@ def passages_of_prompts(prompts: Sequence[Sequence[int]], *, read: Read, seed: i
 
 def passages_of_replies(
     target: Target, prompts: Sequence[Sequence[int]], *, both: bool, max_new_tokens: int, seed: int
-) -> tuple[list[Passage], list[list[str]], Cost]:
+) -> tuple[list[Passage], list[list[Completion]], Cost]:
     """Each prompt with the target's greedy reply, and then, where it differs, with the reference's.
 
     Returns:
@@ -38,13 +38,13 @@ def passages_of_replies(
     groups = _groups(len(prompts), seed)
     models = [target, target.reference] if both and target.reference is not None else [target]
     passages: dict[tuple[int, tuple[int, ...]], Passage] = {}
-    said: list[list[str]] = [[] for _ in prompts]
+    said: list[list[Completion]] = [[] for _ in prompts]
     cost = Cost()
     for model in models:
         replies = model.generate(prompts, max_new_tokens=max_new_tokens, temperature=0.0, seeds=[seed] * len(prompts))
         cost += cost_of([replies])
         for at, (ids, reply) in enumerate(zip(prompts, replies, strict=True)):
-            said[at].append(reply.text)
+            said[at].append(reply)
             whole = (*ids, *reply.tokens)
             passages.setdefault((at, whole), Passage(whole, len(ids) - 1, at, groups[at]))
     return list(passages.values()), said, cost

@@ -3,119 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import torch
+import numpy as np
 
 from marple.tools.contract import Artifact
 from marple.tools.differences import EVERYTHING
-from marple.tools.diffing.consistency import LayerDifference, describe_layers, half_differences
 from marple.tools.diffing.excess import ExcessRow, ExcessTest
-from marple.tools.diffing.reading import Reading
+from marple.tools.diffing.layers import LensLayer
+from marple.tools.diffing.reading import Passage, Reading
 from marple.tools.diffing.steering import SteeredReference
-from marple.tools.lenses import lens_of_directions, ranks, show_tokens, token_text, top_tokens
+from marple.tools.lenses import token_text
 from marple.tools.plots import ACCENT, CONTROL, TARGET, figure, plot_artifact, visible
-from marple.tools.target.target import Target
+from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import READ_ON
 
 __all__ = [
-    "KEPT_ROWS",
-    "LensLayer",
+    "divergence",
     "excess_data",
     "excess_lines",
-    "layer_lines",
     "plot",
+    "prompt_data",
     "prompt_lines",
-    "read_layers",
     "steering_lines",
+    "word_data",
+    "word_lines",
 ]
 
-KEPT_ROWS = 200
-_SHOWN_FOUND = 14
+_KEPT_FOUND, _KEPT_OTHERS = 200, 50
+_SHOWN_FOUND, _SHOWN_OVERALL = 10, 6
 _SHOWN_PROMPTS = 6
-_LENS_TOKENS = 12
+_LEAST_EXCESS = 0.001
 
 
-@dataclass(frozen=True)
-class LensLayer:
-    """One layer's mean difference and what the lens reads in it; scores in standard deviations over the vocabulary."""
-
-    difference: LayerDifference
-    tokens: list[dict[str, Any]]
-    """Tokens that the difference moves up most."""
-    control_score: float | None
-    """Control: the top score that the lens gives differences between halves of the reference's own prompts."""
-    words: dict[str, int]
-    """Rank of each given word."""
-
-    def to_dict(self, handle: str) -> dict[str, Any]:
-        """As data."""
-        read = {"lens_tokens": self.tokens, "lens_control_score": self.control_score, "word_ranks": self.words}
-        return {**asdict(self.difference), **read, "handle": handle}
-
-
-def read_layers(target: Target, reading: Reading, words: Mapping[str, Sequence[int]]) -> list[LensLayer]:
-    """The differences of a reading through the target's lens."""
-    scores = lens_of_directions(target, reading.mean_difference)
-    halves = half_differences(reading)
+def word_data(
+    known: Mapping[str, Sequence[int]], table: Any, columns: Sequence[int], labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Excess of each given word, over all prompts and by condition, from the table ``(prompt, token)``."""
+    place = {token: at for at, token in enumerate(columns)}
     found = []
-    for at, difference in enumerate(describe_layers(reading)):
-        control = None
-        if halves:
-            control = float(
-                lens_of_directions(target, torch.stack([half[at] for half in halves])).max(-1).values.mean()
-            )
-        placed = {word: int(ranks(scores[at], tokens)) for word, tokens in words.items()}
-        found.append(LensLayer(difference, top_tokens(target, scores[at], _LENS_TOKENS), control, placed))
+    for word, tokens in known.items():
+        mine = table[:, [place[token] for token in tokens if token in place]].sum(1)
+        by = {name: float(mine[[label == name for label in labels]].mean()) for name in dict.fromkeys(labels)}
+        found.append({"word": word, "excess": float(mine.mean()), "by_condition": by})
     return found
 
 
-def layer_lines(target: Target, layers: Sequence[LensLayer], handles: Sequence[str]) -> Iterator[str]:
-    """A line for each layer."""
-    yield "mean activation difference by layer (length relative to the activations; through the lens, top tokens):"
-    for layer, handle in zip(layers, handles, strict=True):
-        one = layer.difference
-        if one.norm == 0:
-            yield f"  layer {one.layer}: no difference; {handle}"
-            continue
-        line = f"  layer {one.layer}: {one.relative_norm:.3f}"
-        if one.reference_halves_norm is not None and one.split_half_cosine is not None:
-            line += f" (control {one.reference_halves_norm:.3f}), halves agree {one.split_half_cosine:.2f}"
-        line += f"; {show_tokens(target, layer.tokens, 5)}, top score {layer.tokens[0]['score']:.1f}"
-        line += "" if layer.control_score is None else f" (control {layer.control_score:.1f})"
-        line += "".join(f"; {target.quote(word)} rank {rank}" for word, rank in layer.words.items())
-        yield f"{line}; {handle}"
+def divergence(reading: Reading, passages: Sequence[Passage], labels: Sequence[str]) -> dict[str, float]:
+    """Mean divergence of each condition's passages, nats per position."""
+    by: dict[str, list[float]] = {}
+    for passage, row in zip(passages, reading.rows, strict=True):
+        by.setdefault(labels[passage.prompt], []).append(row.kl)
+    return {label: float(np.mean(values)) for label, values in by.items()}
 
 
-def excess_data(target: Target, test: ExcessTest) -> list[dict[str, Any]]:
-    """Rows as data, the strongest first."""
-    return [
+def prompt_data(
+    target: Target,
+    asked: Sequence[tuple[str, str]],
+    said: Sequence[Sequence[Completion]],
+    table: Any,
+    columns: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Each prompt with its replies, the five tokens with its largest excess, and which replies were cut."""
+    records = []
+    for at, (label, prompt) in enumerate(asked):
+        top = [(token_text(target, columns[one]), float(table[at, one])) for one in np.argsort(-np.abs(table[at]))[:5]]
+        excess = [{"token": token, "excess": round(value, 4)} for token, value in top]
+        replies = [reply.text for reply in said[at]]
+        cut = [reply.finish == "length" for reply in said[at]]
+        records.append({"condition": label, "prompt": prompt, "replies": replies, "excess": excess, "cut": cut})
+    return records
+
+
+def excess_data(target: Target, test: ExcessTest) -> tuple[list[dict[str, Any]], int]:
+    """Rows as data, the strongest first, and the number of those left out.
+
+    Kept are up to 200 that were found, and the 50 others whose excess is largest.
+    """
+    others = sorted((row for row in test.rows if not row.found), key=lambda row: -abs(row.effect))[:_KEPT_OTHERS]
+    kept = {*test.found[:_KEPT_FOUND], *others}
+    rows = [
         {**asdict(row), "found": row.found, "token": token_text(target, row.token), "id": row.token}
-        for row in test.rows[:KEPT_ROWS]
+        for row in test.rows
+        if row in kept
     ]
+    return rows, len(test.rows) - len(rows)
 
 
 def excess_lines(target: Target, tests: Mapping[str, ExcessTest], *, unit: str) -> Iterator[str]:
     """What the target wants to say more, or less, than the reference: over all prompts, and by condition."""
     if not tests:
         yield "fewer than 6 prompts: which tokens differ beyond chance was not tested"
+    else:
+        yield (
+            f"excess: p_target - p_reference, summed over {unit}; z: how many standard errors it is from 0, by "
+            "condition from the mean of all prompts (0.05 added to the standard deviation, so that tiny ones come last)"
+        )
     if "by_condition" in tests:
         test = tests["by_condition"]
-        yield (
-            f"tokens whose excess (p_target - p_reference, summed over {unit}) depends on the condition: "
-            f"{len(test.found)} found (statistic >= {test.threshold:.2f} and q <= 0.05)"
-        )
+        beyond = f"z of at least {test.threshold:.2f} in size and q <= 0.05"
+        yield f"tokens whose excess depends on the condition: {len(test.found)} found ({beyond}); strongest:"
         shown = test.found[:_SHOWN_FOUND] or test.rows[:3]
         yield from (_row_line(target, row) for row in shown)
         yield from _left_out(len(test.found) - _SHOWN_FOUND)
     if "overall" in tests:
         test = tests["overall"]
-        beyond = f"statistic >= {test.threshold:.2f}"
+        beyond = f"z of at least {test.threshold:.2f} in size and q <= 0.05"
         yield f"tokens with an excess over all prompts: {len(test.found)} found ({beyond}); largest:"
         largest = sorted(test.found, key=lambda row: -abs(row.excess))
-        yield from (_row_line(target, row) for row in largest[:8] or test.rows[:3])
-        yield from _left_out(len(test.found) - 8)
+        yield from (_row_line(target, row) for row in largest[:_SHOWN_OVERALL] or test.rows[:3])
+        yield from _left_out(len(test.found) - _SHOWN_OVERALL)
 
 
 def prompt_lines(target: Target, prompts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -130,14 +128,33 @@ def _row_line(target: Target, row: ExcessRow) -> str:
     elsewhere = "" if row.elsewhere is None else f", elsewhere {row.elsewhere:+.3f}"
     mark = "" if row.found else " (within chance)"
     return (
-        f"  {target.quote(token_text(target, row.token))} {where}: {row.excess:+.3f}{elsewhere}; statistic "
-        f"{row.statistic:.1f}, q {row.q:.3g}{mark}"
+        f"  {target.quote(token_text(target, row.token))} {where}: {row.excess:+.3f}{elsewhere}; z "
+        f"{row.statistic:.1f}, q {row.q:.2g}{mark}"
     )
 
 
 def _left_out(count: int) -> Iterator[str]:
     if count > 0:
         yield f"  ({count} more found: {READ_ON})"
+
+
+def word_lines(target: Target, words: Sequence[Mapping[str, Any]], layers: Sequence[LensLayer]) -> Iterator[str]:
+    """For each word its excess and its best layer in the lens, the largest excess first; words without one together."""
+
+    def lens(word: str) -> str:
+        best = min(layers, key=lambda layer: layer.words[word])
+        return f"{best.words[word]} (layer {best.difference.layer})"
+
+    largest = {one["word"]: max(one["by_condition"].items(), key=lambda item: abs(item[1])) for one in words}
+    order = sorted(words, key=lambda one: -abs(largest[one["word"]][1]))
+    small = [one["word"] for one in order if abs(largest[one["word"]][1]) < _LEAST_EXCESS]
+    for one in order[: len(order) - len(small)]:
+        condition, value = largest[one["word"]]
+        where = f", largest under {target.quote(condition)} {value:+.3f}" if len(one["by_condition"]) > 1 else ""
+        yield f"{target.quote(one['word'])}: excess {one['excess']:+.3f}{where}; best lens rank {lens(one['word'])}"
+    if small:
+        listed = ", ".join(f"{target.quote(word)} {lens(word)}" for word in small)
+        yield f"excess below {_LEAST_EXCESS} everywhere, best lens rank: {listed}"
 
 
 def steering_lines(target: Target, steered: Sequence[SteeredReference]) -> Iterator[str]:

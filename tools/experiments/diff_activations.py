@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from marple.errors import ToolError
@@ -13,15 +13,17 @@ from marple.tools.arguments import Conditions, Prompts, Text, Words, one_turn, s
 from marple.tools.contract import Artifact, Cost, ToolResult, tool
 from marple.tools.differences import EVERYTHING
 from marple.tools.diffing import report
+from marple.tools.diffing.excerpts import Spoken, excerpt_lines, spoken_tokens
 from marple.tools.diffing.excess import ExcessTest, excess_table, find_excess
+from marple.tools.diffing.layers import LensLayer, layer_lines, lens_lines, read_layers
 from marple.tools.diffing.passages import Read, passages_of_prompts, passages_of_replies
-from marple.tools.diffing.reading import Passage, Reading, check_comparable, read_passages
+from marple.tools.diffing.reading import Reading, check_comparable, read_passages
 from marple.tools.diffing.steering import SteeredReference, steer_reference
 from marple.tools.engine.sites import Site
 from marple.tools.lenses import token_text, word_tokens
 from marple.tools.plots import visible
-from marple.tools.prompt_tokens import resolve_layers
-from marple.tools.target.target import Target
+from marple.tools.prompt_tokens import Beginning, resolve_layers
+from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import fit_lines
 
 __all__ = ["diff_activations"]
@@ -56,7 +58,7 @@ def diff_activations(
     conditions: Conditions | None = None,
     texts: Prompts | None = None,
     system: Text | None = None,
-    prefill: Text | None = None,
+    prefill: Beginning | None = None,
     read: Read | None = None,
     replies: Literal["target", "both"] = "target",
     max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 20,
@@ -82,19 +84,20 @@ def diff_activations(
         conditions: label to user messages.
         texts: raw texts instead, for example neutral ones.
         system: system prompt of all conditions.
-        prefill: how the reply begins, for all conditions.
+        prefill: how the reply begins, for all conditions; "" is none.
         read: which positions: reply (a greedy reply, from the prompt's last token on; the default for conditions),
             last (the last token of prompt and prefill, nothing is generated), all (the default for texts).
         replies: whose greedy replies are read.
-        max_new_tokens: longest reply.
+        max_new_tokens: longest reply; what comes behind it is not read.
         layers: layers to compare, from 0; all by default.
         words: up to 20 words whose rank in the lens and whose excess is given in any case.
         steer: multiples of the difference that are added to the reference, such as [1, 2]; needs read "reply".
         steer_layer: where; the middle one of the layers compared by default.
 
     Returns:
-        Token excess over all prompts and by condition; the divergence of each condition; by layer the difference's
-        length, consistency, lens tokens and a vector handle; each prompt with its reply and its largest excess.
+        Token excess over all prompts and by condition, and what the replies say there; the divergence of each
+        condition; by layer the difference's length, consistency, lens tokens (a hint, to be confirmed) and a vector
+        handle. In the data first each prompt with its reply and its largest excess.
 
     Example:
         {"conditions": {"nurse": ["I am a nurse. Which lamp?", "I am a nurse. Where should I go?",
@@ -114,7 +117,7 @@ def diff_activations(
         target.encode(one) if texts else target.render(one_turn(one, system=system), prefill=prefill)
         for _, one in asked
     ]
-    said: list[list[str]] = [[] for _ in asked]
+    said: list[list[Completion]] = [[] for _ in asked]
     cost = Cost()
     if read == "reply":
         passages, said, cost = passages_of_replies(
@@ -130,18 +133,24 @@ def diff_activations(
         vector, ours = reading.mean_difference[chosen.index(at)], passages[: len(asked)]
         steered, spent = steer_reference(target, ours, vector, layer=at, scales=steer, seed=seed)
         cost += spent
-    lenses = report.read_layers(target, reading, known)
+    lenses = read_layers(target, reading, known)
     handles = _handles(target, reading, read=read)
-    data = {
-        "layers": [layer.to_dict(handle) for layer, handle in zip(lenses, handles, strict=True)],
-        "excess": {name: report.excess_data(target, test) for name, test in tests.items()},
-        "words": _words(known, table, columns, labels),
-        "divergence": _divergence(reading, passages, labels),
+    spoken = spoken_tokens(target, tests, asked, passages, table=table, columns=columns) if read == "reply" else []
+    kept = {name: report.excess_data(target, test) for name, test in tests.items()}
+    data: dict[str, Any] = {
+        "prompts": report.prompt_data(target, asked, said, table, columns),
+        "spoken": [one.to_dict() for one in spoken],
+        "divergence": report.divergence(reading, passages, labels),
+        "words": report.word_data(known, table, columns, labels),
         "steering": [one.to_dict() for one in steered],
-        "prompts": _records(target, asked, said, table, columns),
+        "excess": {name: rows for name, (rows, _) in kept.items()},
+        "excess_left_out": {name: left_out for name, (_, left_out) in kept.items()},
+        "layers": [layer.to_dict(handle) for layer, handle in zip(lenses, handles, strict=True)],
     }
+    lines = _lines(target, tests, data, lenses, handles, steered, spoken, unit=_UNITS[read])
+    text = fit_lines([*_cut_line(said, max_new_tokens), *lines])
     return ToolResult(
-        text=fit_lines(_lines(target, tests, data, lenses, handles, steered, unit=_UNITS[read])),
+        text="\n".join([text, *report.word_lines(target, data["words"], lenses)]),
         data=data,
         artifacts=(_plot(target, tests, lenses, unit=_UNITS[read]),),
         controls={
@@ -184,63 +193,41 @@ def _handles(target: Target, reading: Reading, *, read: Read) -> list[str]:
     ]
 
 
-def _words(
-    known: Mapping[str, Sequence[int]], table: Any, columns: Sequence[int], labels: Sequence[str]
-) -> list[dict[str, Any]]:
-    place = {token: at for at, token in enumerate(columns)}
-    found = []
-    for word, tokens in known.items():
-        mine = table[:, [place[token] for token in tokens if token in place]].sum(1)
-        by = {name: float(mine[[label == name for label in labels]].mean()) for name in dict.fromkeys(labels)}
-        found.append({"word": word, "excess": float(mine.mean()), "by_condition": by})
-    return found
-
-
-def _divergence(reading: Reading, passages: Sequence[Passage], labels: Sequence[str]) -> dict[str, float]:
-    by: dict[str, list[float]] = {}
-    for passage, row in zip(passages, reading.rows, strict=True):
-        by.setdefault(labels[passage.prompt], []).append(row.kl)
-    return {label: float(np.mean(values)) for label, values in by.items()}
-
-
-def _records(
-    target: Target, asked: Sequence[tuple[str, str]], said: Sequence[Sequence[str]], table: Any, columns: Sequence[int]
-) -> list[dict[str, Any]]:
-    records = []
-    for at, (label, prompt) in enumerate(asked):
-        top = [(token_text(target, columns[one]), float(table[at, one])) for one in np.argsort(-np.abs(table[at]))[:5]]
-        excess = [{"token": token, "excess": round(value, 4)} for token, value in top]
-        records.append({"condition": label, "prompt": prompt, "replies": list(said[at]), "excess": excess})
-    return records
+def _cut_line(said: Sequence[Sequence[Completion]], max_new_tokens: int) -> Iterator[str]:
+    replies = [reply for many in said for reply in many]
+    cut = sum(reply.finish == "length" for reply in replies)
+    if cut:
+        yield (
+            f"{cut} of {len(replies)} replies were cut at max_new_tokens {max_new_tokens}; what they would have said "
+            "behind that is not in these numbers"
+        )
 
 
 def _lines(
     target: Target,
     tests: Mapping[str, ExcessTest],
     data: Mapping[str, Any],
-    layers: Sequence[report.LensLayer],
+    layers: Sequence[LensLayer],
     handles: Sequence[str],
     steered: Sequence[SteeredReference],
+    spoken: Sequence[Spoken],
     *,
     unit: str,
 ) -> Iterator[str]:
     yield from report.excess_lines(target, tests, unit=f"positions; {unit}")
     if not tests:
         yield from report.prompt_lines(target, data["prompts"])
-    for word in data["words"]:
-        top = sorted(word["by_condition"].items(), key=lambda item: -abs(item[1]))[:4]
-        where = ", ".join(f"{target.quote(name)} {value:+.3f}" for name, value in top)
-        yield f"{target.quote(word['word'])}: excess {word['excess']:+.3f} over all; largest under {where}"
+    asked = Counter(record["condition"] for record in data["prompts"])
+    yield from excerpt_lines(target, spoken, asked)
     diverging = sorted(data["divergence"].items(), key=lambda item: -item[1])[:5]
     shown = ", ".join(f"{target.quote(name)} {value:.3f}" for name, value in diverging)
     yield f"divergence of target from reference, nats per position, largest: {shown}"
     yield from report.steering_lines(target, steered)
-    yield from report.layer_lines(target, layers, handles)
+    yield from layer_lines(target, layers, handles)
+    yield from lens_lines(target, layers)
 
 
-def _plot(
-    target: Target, tests: Mapping[str, ExcessTest], layers: Sequence[report.LensLayer], *, unit: str
-) -> Artifact:
+def _plot(target: Target, tests: Mapping[str, ExcessTest], layers: Sequence[LensLayer], *, unit: str) -> Artifact:
     rows = [row for test in tests.values() for row in test.rows]
     strongest = sorted(rows, key=lambda row: (not row.found, -abs(row.effect)))[:12]
     bars = []
