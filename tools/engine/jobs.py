@@ -137,6 +137,12 @@ class Job:
         last = end if request.logits or request.sampling is not None else end - 1
         return range(min(first, end - 1), last) if first < end else range(end - 1, last)
 
+    @property
+    def needs_end_only(self) -> bool:
+        """Whether logits are needed behind the last token at most."""
+        end = len(self.request.tokens) - 1
+        return min(self.head_positions, default=end) == end
+
     @functools.cached_property
     def stop_after(self) -> int | None:
         """Boundary of the residual stream behind which it needs nothing; None when it needs logits."""

@@ -49,6 +49,8 @@ class Pass:
     stop_after: int | None = None
     """Boundary of the residual stream behind which nothing is needed; None runs all layers and the final norm."""
     table: EditTable | None = None
+    ends_only: bool = False
+    """Whether only the final hidden state of each row's last token is wanted; those of the others then mean nothing."""
     read: dict[Tap, Tensor] = field(default_factory=dict)
 
 
@@ -68,6 +70,7 @@ class Runner:
         self._edits: dict[Site, SiteEdits] = {}
         self._taps: dict[Site, list[Tap]] = {}
         self._inputs: dict[int, Tensor] = {}
+        self._ends: tuple[Tensor, Tensor] | None = None
 
     def run(self, work: Pass) -> Tensor | None:
         """Run a pass; returns final hidden states ``(row, width, d_model)``, normed, or None when stopped early."""
@@ -79,6 +82,8 @@ class Runner:
             self._hook(site)
         if work.stop_after is not None:
             self._hook_boundary(work.stop_after)
+        if work.ends_only:
+            self._ends = self._narrow(work)
         self._pass = work
         try:
             return self._forward(work)
@@ -87,6 +92,7 @@ class Runner:
         finally:
             self._pass, self._edits, self._taps = None, {}, {}
             self._inputs.clear()
+            self._ends = None
 
     def _forward(self, work: Pass) -> Tensor:
         width = max(len(window.tokens) for window in work.windows)
@@ -146,6 +152,43 @@ class Runner:
         if self._pass.stop_after == site.layer:
             raise _Enough
         return changed
+
+    def _narrow(self, work: Pass) -> tuple[Tensor, Tensor] | None:
+        """Rows and columns of the last tokens, if the last layer's MLP need compute nothing else.
+
+        That must not depend on edits: one that changes nothing is to change no bit.
+        """
+        top = len(self.architecture.layers)
+        read = {Site(top, "resid_pre"), Site(top - 1, "mlp_out")}
+        mlp = getattr(self.architecture.layers[-1], "mlp", None)
+        if mlp is None or max(len(window.tokens) for window in work.windows) == 1 or read & {*self._taps}:
+            return None
+        self._hook_last_mlp(mlp)
+        ends = [len(window.tokens) - 1 for window in work.windows]
+        return torch.arange(len(ends), device=self.device), torch.tensor(ends, device=self.device)
+
+    def _hook_last_mlp(self, mlp: nn.Module) -> None:
+        if mlp in self._hooked:
+            return
+        self._hooked.add(mlp)
+        widths: list[int] = []
+
+        def before(module: nn.Module, arguments: tuple[Any, ...]) -> Any:
+            if self._ends is None:
+                return None
+            widths.append(arguments[0].shape[1])
+            return (arguments[0][self._ends].unsqueeze(1), *arguments[1:])
+
+        def after(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Any:
+            if self._ends is None:
+                return None
+            whole = output.new_zeros(len(output), widths.pop(), output.shape[-1])
+            whole[self._ends] = output[:, 0]
+            return whole
+
+        # Before the hooks that read and edit what the MLP gives out.
+        mlp.register_forward_pre_hook(before)
+        mlp.register_forward_hook(after, prepend=True)
 
     def _hook_output(self, module: nn.Module, site: Site) -> None:
         if site in self._hooked:

@@ -110,6 +110,7 @@ class Reader:
         table = EditTable(self.runner.device)
         done = 0
         longest = max(job.remaining for job in jobs)
+        ends_only = stop_after is None and all(job.needs_end_only for job in jobs)
         while done < longest:
             step = min(self.chunk, longest - done) if slots is not None else longest
             windows, spans = [], []
@@ -119,7 +120,7 @@ class Reader:
                 windows.append(job.window(start, tokens))
                 spans.append(range(start, start + len(tokens)))
             taps, owners = taps_for(jobs, spans)
-            work = Pass(windows, slots=slots, taps=taps, stop_after=stop_after, table=table)
+            work = Pass(windows, slots=slots, taps=taps, stop_after=stop_after, table=table, ends_only=ends_only)
             hidden = self.runner.run(work)
             self._count(spans, stop_after)
             deliver(work, owners)
