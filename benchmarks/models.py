@@ -137,8 +137,9 @@ class Model:
         return Target(self.plain, self.tokenizer)
 
     def copy(self) -> Any:
-        """A model of its own for a peer that changes what it is given."""
-        return copy.deepcopy(self.plain)
+        """Modules of its own, on the same weights, for a peer that changes what it is given."""
+        tensors = [*self.plain.parameters(), *self.plain.buffers()]
+        return copy.deepcopy(self.plain, {id(one): one for one in tensors})
 
     def prompts(self, count: int, length: int) -> list[list[int]]:
         """Random prompts, other ones at every call."""

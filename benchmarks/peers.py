@@ -9,6 +9,7 @@ import copy
 import importlib
 import importlib.util
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,17 @@ from torch import Tensor
 
 from benchmarks.models import Model
 
-__all__ = ["NnsightPeer", "Peer", "RepengPeer", "SteeringVectorsPeer", "TransformerLensPeer", "available", "module"]
+__all__ = [
+    "NnsightPeer",
+    "Peer",
+    "RepengPeer",
+    "SteeringVectorsPeer",
+    "TransformerLensPeer",
+    "available",
+    "keep_equal",
+    "module",
+    "plain_generate",
+]
 
 
 def module(name: str) -> Any | None:
@@ -186,14 +197,22 @@ def available(model: Model, kinds: Sequence[type[Peer]], *, wanted: bool = True)
         if library is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made[kind.name] = kind(model, library)
+                try:
+                    made[kind.name] = kind(model, library)
+                except Exception as error:  # whatever it is, it is the library's affair
+                    print(f"{kind.name} is left out: {type(error).__name__}: {error}", file=sys.stderr)
     return made
 
 
-def checked(name: str, work: Callable[[], Any], expected: Any, same: Callable[[Any, Any], bool]) -> None:
-    """Refuse to time what computes something else."""
-    if not same(work(), expected):
-        raise AssertionError(f"{name} computes something else than the floor")
+def keep_equal(peers: dict[str, Any], name: str, work: Callable[[], Any], same: Callable[[Any], bool]) -> None:
+    """Leave a library out that fails at what is asked here, or does something else."""
+    try:
+        wrong = None if same(work()) else "computes something else"
+    except Exception as error:  # whatever it is, it is the library's affair
+        wrong = f"{type(error).__name__}: {error}"[:200]
+    if wrong is not None:
+        del peers[name]
+        print(f"{name} is left out: {wrong}", file=sys.stderr)
 
 
 def _tokens(result: Any, ids: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import Model, Work
-from benchmarks.peers import module
+from benchmarks.peers import keep_equal, module
 from benchmarks.plan import Plan
 from benchmarks.rounds import Variant, interleave
 from benchmarks.table import Row, Target, row
@@ -104,15 +104,19 @@ def saelens(model: Model, work: Work, weights: dict[str, Tensor]) -> dict[str, A
 
 
 def check_features(ours: SAE, weights: dict[str, Tensor], k: int, x: Tensor, peers: dict[str, Any]) -> str:
-    """The same features with the same values as the floor, or an error."""
+    """The same features with the same values as the floor, or an error; a peer with others is left out."""
     expected, _ = plain(weights, x, k)
-    found = {"ours": ours.top(x, k)} | {name: _encoded(sae, k, x) for name, sae in peers.items()}
     dense = torch.relu((x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"])
-    for name, (values, indices) in found.items():
+
+    def same(found: tuple[Tensor, Tensor]) -> bool:
         # Indices are compared by what they point at, so that ties may fall either way.
-        for got in (values, dense.gather(1, indices)):
-            if not torch.allclose(got, expected, atol=1e-4, rtol=1e-3):
-                raise AssertionError(f"{name} finds other features than relu and top-k")
+        values, indices = found
+        return all(torch.allclose(got, expected, atol=1e-4, rtol=1e-3) for got in (values, dense.gather(1, indices)))
+
+    for name, sae in list(peers.items()):
+        keep_equal(peers, name, partial(_encoded, sae, k, x), same)
+    if not same(ours.top(x, k)):
+        raise AssertionError("ours finds other features than relu and top-k")
     return "values and indices equal to relu + top-k"
 
 

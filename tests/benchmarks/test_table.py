@@ -97,19 +97,31 @@ class Broken:
 
 
 def test_other_activations_are_refused(model: Model) -> None:
-    inputs = capture._inputs(model, 2, 5, 0)
+    inputs, others = (capture._inputs(model, 2, 5, 0) for _ in range(2))
     assert capture.check_captures(model, inputs, {}) < 1e-4
-    with pytest.raises(AssertionError, match="broken captures something else"):
-        capture.check_captures(model, inputs, {"broken": Broken(model)})
+    with pytest.raises(AssertionError, match="ours captures something else"):
+        capture.check_captures(model, capture.Inputs(others.prompts, inputs.ids), {})
 
 
 def test_other_tokens_are_refused(model: Model) -> None:
     work = Work.quick()
-    inputs = steering._inputs(model, work, 0)
+    inputs, others = (steering._inputs(model, work, 0) for _ in range(2))
     assert steering.check_steering(model, work, inputs, {}) == 1.0
-    broken: dict[str, Any] = {"broken": Broken(model)}
+    mixed = steering.Inputs(others.prompts, inputs.ids, inputs.vectors)
     with pytest.raises(AssertionError, match="steered tokens differ"):
-        steering.check_steering(model, work, inputs, broken)
+        steering.check_steering(model, work, mixed, {})
+
+
+def test_a_library_that_does_something_else_is_left_out(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    work = Work.quick()
+    for group in ("capture", "steering"):
+        peers: dict[str, Any] = {"broken": Broken(model)}
+        if group == "capture":
+            capture.check_captures(model, capture._inputs(model, 2, 5, 0), peers)
+        else:
+            steering.check_steering(model, work, steering._inputs(model, work, 0), peers)
+        assert peers == {}
+        assert "broken is left out: computes something else" in capsys.readouterr().err
 
 
 def test_a_vector_that_changes_nothing_is_refused(model: Model) -> None:
