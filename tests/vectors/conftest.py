@@ -5,7 +5,9 @@ from marple.tools.steering.planted import Planted, planted_target
 from marple.tools.target.target import Target
 from marple.tools.target.tiny import tiny_target
 
-settings.register_profile("vectors", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "vectors", derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,8 @@ def run(target: Target, effect: torch.Tensor, **given: Any) -> DoseResponse:
 def test_the_planted_direction_is_causal_by_every_outcome(planted: Planted) -> None:
     outcomes = (Words(("lamp",)), LAMP, Projection(SITE, planted.direction))
     for outcome in outcomes:
-        found = run(planted.target, planted.direction, outcome=outcome, sampling=Sampling(4, 1.0, 6))
+        samples = 4 if isinstance(outcome, Words) else 1
+        found = run(planted.target, planted.direction, outcome=outcome, sampling=Sampling(samples, 1.0, 6))
         assert found.verdict.label == "causal", f"{outcome}: {found.verdict.reason}"
         assert (found.verdict.scale or 0) * found.verdict.change > 0
 
@@ -52,13 +53,13 @@ def test_words_that_a_direction_brings_are_found_and_its_controls_get_their_own(
 
 @pytest.mark.parametrize("outcome", [Words(("lamp", "cup")), LAMP], ids=["words", "continuations"])
 def test_random_directions_are_seldom_called_causal(outcome: Any) -> None:
-    """Ten models each, nothing planted; the module of the verdict says what was measured over 480."""
+    """Eight models each, nothing planted; the module of the verdict says what was measured over 480."""
     labels: Counter[str] = Counter()
-    for seed in range(10):
+    for seed in range(8):
         given = {"outcome": outcome, "seed": seed, "sampling": Sampling(1, 1.0, 4), "scales": (-1.0, 0.5, 1.0)}
         labels[run(tiny_target(seed=seed), random_direction(32, seed=9000 + seed), **given).verdict.label] += 1
     assert labels["causal"] <= 1
-    assert labels["indistinguishable from control"] >= 7
+    assert labels["indistinguishable from control"] >= 5
 
 
 def test_everything_is_as_long_as_scale_and_unit_say(planted: Planted) -> None:
@@ -184,6 +185,7 @@ def test_bad_input_is_refused(planted: Planted, given: dict[str, Any], reason: s
 
 def test_the_planted_model_is_planted_for_other_seeds_too() -> None:
     found = [planted_target(seed=seed) for seed in (1, 2)]
-    labels = [run(one.target, one.direction, outcome=LAMP).verdict.label for one in found]
+    quick: dict[str, Any] = {"outcome": LAMP, "sampling": Sampling(1, 1.0, 3), "scales": (-1.0, 0.5, 1.0)}
+    labels = [run(one.target, one.direction, **quick).verdict.label for one in found]
     assert labels == ["causal", "causal"]
     assert not np.allclose(found[0].direction, found[1].direction)

@@ -14,7 +14,8 @@ from torch import Tensor
 from marple.errors import ToolError
 from marple.tools.probes.auroc import auroc
 from marple.tools.probes.folds import make_folds
-from marple.tools.probes.solvers import STRENGTHS, Method, Prepared, held_out_scores, prepare, solve, whole
+from marple.tools.probes.preparing import Prepared, prepare
+from marple.tools.probes.solvers import STRENGTHS, Method, held_out_scores, solve, whole
 
 __all__ = ["CrossValidation", "Probe", "cross_validate", "fit_probe"]
 

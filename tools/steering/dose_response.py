@@ -6,8 +6,6 @@ After activation addition (Turner et al. 2023) and contrastive activation additi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,84 +19,15 @@ from marple.tools.engine.interventions import Intervention, Phase
 from marple.tools.engine.sites import Site
 from marple.tools.replies import Sampling
 from marple.tools.steering.controls import activation_spread
+from marple.tools.steering.doses import EFFECT, Dose, DoseResponse
 from marple.tools.steering.fluency import Fluency, measure_fluency
 from marple.tools.steering.intervals import mean_interval
 from marple.tools.steering.measuring import Replies, measure
 from marple.tools.steering.outcomes import Continuations, Outcome, OwnWords, Projection
-from marple.tools.steering.verdict import Verdict, judge
+from marple.tools.steering.verdict import judge
 from marple.tools.target.target import Completion, Target
 
 __all__ = ["EFFECT", "Dose", "DoseResponse", "dose_response"]
-
-EFFECT = "effect"
-"""The name of the direction under test."""
-
-
-@dataclass(frozen=True)
-class Dose:
-    """One direction at one scale; scale 0 is unsteered."""
-
-    direction: str
-    scale: float
-    outcome: float
-    """Mean over the prompts, with its 95 % interval over prompts."""
-    low: float
-    high: float
-    fluency: Fluency
-    problem: str
-    """Why the replies do not count as fluent; '' where they do."""
-    example: str
-    """The first prompt's first reply."""
-
-    @property
-    def fluent(self) -> bool:
-        """Whether it counts as evidence."""
-        return not self.problem
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "direction": self.direction,
-            "scale": self.scale,
-            "outcome": self.outcome,
-            "ci_low": self.low,
-            "ci_high": self.high,
-            "nll_per_token": self.fluency.nll,
-            "repetition": self.fluency.repetition,
-            "empty": self.fluency.empty,
-            "fluent": self.fluent,
-            "problem": self.problem,
-            "example": self.example,
-        }
-
-
-@dataclass(frozen=True)
-class DoseResponse:
-    """Outcome and fluency of every direction at every scale."""
-
-    site: Site
-    unit: float
-    """Length of what is added at scale 1, in the activations' units."""
-    scales: tuple[float, ...]
-    unsteered: Dose
-    doses: tuple[Dose, ...]
-    """The effect's first, then each control's, by scale."""
-    verdict: Verdict
-    """See ``marple.tools.steering.verdict``."""
-    own_words: Mapping[str, tuple[str, ...]]
-    """With ``OwnWords``: the n-grams that each direction brought at positive and at negative scales."""
-    margin: float
-    """Allowed rise of the negative log-likelihood, nats per token."""
-    cost: Cost
-
-    def of(self, direction: str) -> list[Dose]:
-        """The doses of a direction, by scale."""
-        return sorted((dose for dose in self.doses if dose.direction == direction), key=lambda dose: dose.scale)
-
-    @property
-    def directions(self) -> list[str]:
-        """Their names, the effect first."""
-        return list(dict.fromkeys(dose.direction for dose in self.doses))
 
 
 def dose_response(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from marple.tools.contract import Artifact
 from marple.tools.plots import ACCENT, CONTROL, REFERENCE, TARGET, figure, plot_artifact
-from marple.tools.steering.dose_response import EFFECT, Dose, DoseResponse
+from marple.tools.steering.doses import EFFECT, Dose, DoseResponse
 from marple.tools.steering.outcomes import Continuations, Outcome, OwnWords, Projection, Words
 
 if TYPE_CHECKING:
