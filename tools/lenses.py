@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from marple.tools.target.target import Target
 
 __all__ = [
     "LensReading",
+    "followed_lines",
+    "followed_words",
     "lens_of_directions",
     "ranks",
     "read_lens",
@@ -23,6 +26,10 @@ __all__ = [
     "top_tokens",
     "word_tokens",
 ]
+
+_LEAST_LEAD = 0.2
+"""Nats by which a word must lead to count as likelier."""
+_WHOLE_WORDS_LINES = 24
 
 
 def lens_of_directions(target: Target, directions: Tensor) -> Tensor:
@@ -145,3 +152,77 @@ def read_lens(
 def _log_probabilities(target: Target, hidden: Tensor) -> Tensor:
     # Double precision: a divergence of equal distributions is 0 and not rounding.
     return target.lens(hidden).double().cpu().log_softmax(-1)
+
+
+def followed_words(
+    names: Sequence[str], reading: LensReading, beside: LensReading | None, baseline: Sequence[LensReading]
+) -> list[dict[str, Any]]:
+    """What a reading says of each word, as data.
+
+    Args:
+        names: the words, in the order in which they were read.
+        reading: of the prompt.
+        beside: the reference's of the same tokens.
+        baseline: of unrelated prompts, at one position each.
+    """
+    rows = []
+    for at, name in enumerate(names):
+        unrelated_ranks = torch.stack([one.word_ranks[:, 0, at] for one in baseline], 1)
+        unrelated = torch.stack([one.word_logprobs[:, 0, at] for one in baseline], 1)
+        ranked, said = reading.word_ranks[:, :, at], reading.word_logprobs[:, :, at]
+        row = {
+            "word": name,
+            "layers": list(reading.layers),
+            "positions": list(reading.positions),
+            "ranks": ranked.tolist(),
+            "logprobs": _rounded(said),
+            "unrelated_ranks": [sorted(one) for one in unrelated_ranks.tolist()],
+            "unrelated_logprobs": [sorted(one) for one in _rounded(unrelated)],
+            "below_all_unrelated": (ranked < unrelated_ranks.min(1, keepdim=True).values).tolist(),
+            "above_all_unrelated": (said > unrelated.max(1, keepdim=True).values + _LEAST_LEAD).tolist(),
+        }
+        if beside is not None:
+            row["reference_ranks"] = beside.word_ranks[:, :, at].tolist()
+            row["reference_logprobs"] = _rounded(beside.word_logprobs[:, :, at])
+            row["above_reference"] = (said > beside.word_logprobs[:, :, at] + _LEAST_LEAD).tolist()
+        rows.append(row)
+    return rows
+
+
+def followed_lines(target: Target, followed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Each word at the last position read: probability and rank by layer, the reference's and unrelated prompts'.
+
+    Where that takes more than 24 lines, a word has the last layer and the one where it leads the unrelated ones most.
+    """
+    if not followed:
+        return
+    yield (
+        "words at the last position read: probability (rank, 1 is the most likely); likelier: by more than "
+        f"{_LEAST_LEAD} nats than the reference and each of {len(followed[0]['unrelated_ranks'][0])} unrelated prompts"
+    )
+    short = sum(len(word["layers"]) for word in followed) > _WHOLE_WORDS_LINES
+    for word in followed:
+        rows = list(range(len(word["layers"])))
+        if short:
+            lead = [word["logprobs"][row][-1] - word["unrelated_logprobs"][row][-1] for row in rows]
+            rows = sorted({max(reversed(rows), key=lambda row: lead[row]), rows[-1]})
+        yield f"{target.quote(word['word'])}" + (", where it leads most and in the last layer:" if short else ":")
+        yield from (_followed_line(word, row) for row in rows)
+
+
+def _followed_line(word: Mapping[str, Any], row: int) -> str:
+    def shown(kind: str, at: int) -> str:
+        return f"{math.exp(word[f'{kind}logprobs'][row][at]):.2g} ({word[f'{kind}ranks'][row][at]})"
+
+    unrelated, placed = word["unrelated_logprobs"][row], word["unrelated_ranks"][row]
+    line = f"  layer {word['layers'][row]}: {shown('', -1)}"
+    above = word["above_all_unrelated"][row][-1]
+    if "reference_ranks" in word:
+        line += f", reference {shown('reference_', -1)}"
+        above = above and word["above_reference"][row][-1]
+    line += f", unrelated {math.exp(unrelated[0]):.2g} to {math.exp(unrelated[-1]):.2g} ({placed[0]} to {placed[-1]})"
+    return line + (": likelier" if above else "")
+
+
+def _rounded(values: Tensor) -> list[list[float]]:
+    return [[round(value, 4) for value in row] for row in values.tolist()]

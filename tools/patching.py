@@ -35,6 +35,7 @@ __all__ = [
 Direction = Literal["denoising", "noising"]
 _LEAST_GAP = 1e-4
 _LEAST_EFFECT = 0.02
+_NEEDED = 0.5
 _LOGITS_AT_ONCE = 60_000_000
 
 
@@ -82,6 +83,21 @@ class PatchGrid:
         low, high = self.control_range().T
         towards = self.metric - high if self.direction == "denoising" else low - self.metric
         return torch.gt(towards, _LEAST_EFFECT)
+
+    def needed(self) -> Tensor:
+        """Cells whose replacement takes at least half of the clean run's lead away, ``(layer, position)``.
+
+        Any replacement of what carries the answer does so: a control that does the same leaves open whether the cell
+        carries what the prompts differ in. Only denoising tells. Nothing is needed where clean is put in.
+        """
+        if self.direction == "denoising":
+            return torch.zeros_like(self.metric, dtype=torch.bool)
+        return torch.le(self.metric, _NEEDED)
+
+    def replaced_alike(self) -> Tensor:
+        """Needed cells where a control in the same cell takes at least as much away, but for 0.02 of the scale."""
+        least = torch.minimum(self.noise, self.unrelated)
+        return self.needed() & torch.le(least, self.metric + _LEAST_EFFECT)
 
 
 def answer_tokens(target: Target, answer: str, other: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from marple.errors import ToolError
+from marple.tools.attribution import report
 from marple.tools.attribution.estimates import Estimate, cells_to_check, estimate_patches, measure, random_control
 from marple.tools.attribution.gradients import Metric, input_states, path_gradients, path_points
 from marple.tools.contract import ToolResult, tool_spec
@@ -171,6 +172,54 @@ def test_the_largest_cells_and_others_are_checked() -> None:
     assert cells[:2] == [(0, 1), (1, 0)]
     assert len(set(cells)) == 4
     assert len(set(cells_to_check(effect, 10, torch.Generator()))) == 6
+
+
+def overruled(effect: list[float], measured: list[float]) -> Estimate:
+    return Estimate(
+        torch.tensor([effect]), torch.full((1, len(effect)), 2.0), [(0, at, v) for at, v in enumerate(measured)], 1.0
+    )
+
+
+def test_a_low_agreement_is_said_first() -> None:
+    wrong = overruled([3.0, 2.0, -0.5, 0.1], [0.0, 0.1, 10.0, 0.2])
+    assert not report.trusted(wrong)
+    assert next(report.warnings(wrong, None)).startswith(
+        "do not trust the estimates here: they and real replacements of 4"
+    )
+    right = overruled([3.0, 2.0, -0.5, 0.1], [3.1, 1.8, -0.5, 0.2])
+    assert report.trusted(right)
+    assert next(report.warnings(right, None)).startswith("estimates and real replacements of 4 cells correlate 1.00")
+
+
+def test_measured_effects_decide_the_order_where_estimates_fail(planted: Target) -> None:
+    """One of two triggers does alone what both do, so that their shares are not what replacing one takes away."""
+    result = call(planted, prompt=f"see the {TRIGGER} and the {TRIGGER}")
+    rows = result.data["tokens"]
+    assert all(row["measured"] is not None for row in rows)
+    assert result.controls["cells_checked"] == len(rows)
+    assert result.controls["agreement_with_replacement"] < 0.8
+    assert result.text.startswith("do not trust the estimates here")
+    shown = [int(line.split()[1]) for line in result.text.splitlines() if line.startswith("  position")]
+    assert shown == sorted(shown, key=lambda at: -abs(rows[at]["measured"]))
+    assert shown[0] != max(shown, key=lambda at: abs(rows[at]["attribution"]))
+
+
+def test_a_long_prompt_is_measured_in_part(planted: Target) -> None:
+    result = call(planted, prompt=f"see the {TRIGGER} " + "and the old house " * 20, steps=4)
+    assert result.controls["cells_checked"] == 20
+    assert sum(row["measured"] is not None for row in result.data["tokens"]) == 20
+
+
+def test_where_estimates_hold_they_decide_the_order(planted: Target) -> None:
+    result = call(planted, other=" cat", corrupted=CORRUPTED)
+    assert result.text.startswith("estimates and real replacements")
+    first = next(line for line in result.text.splitlines() if line.startswith("  position"))
+    assert f'" {TRIGGER}"' in first
+
+
+def test_an_empty_prefill_is_none(planted: Target) -> None:
+    given: dict[str, Any] = {"chat": True, "steps": 4}
+    assert call(planted, prefill="", **given).data == call(planted, **given).data
 
 
 def test_agreement_is_the_correlation_and_none_where_nothing_varies() -> None:

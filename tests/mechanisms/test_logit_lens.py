@@ -1,4 +1,5 @@
 import json
+import math
 from typing import Any
 
 import pytest
@@ -7,7 +8,15 @@ import torch
 from marple.errors import ToolError
 from marple.tools.contract import ToolResult, tool_spec
 from marple.tools.experiments.logit_lens import logit_lens
-from marple.tools.lenses import lens_of_directions, ranks, read_lens, word_tokens
+from marple.tools.lenses import (
+    LensReading,
+    followed_lines,
+    followed_words,
+    lens_of_directions,
+    ranks,
+    read_lens,
+    word_tokens,
+)
 from marple.tools.target.target import Target
 from marple.tools.target.tiny import tiny_target
 from tests.mechanisms.conftest import SUBJECT, TRIGGER
@@ -64,6 +73,8 @@ def test_a_planted_word_is_seen_with_its_layer_and_below_unrelated_prompts(plant
     assert last[0] == 1
     assert word["reference_ranks"][0][-1] > 1
     assert word["below_all_unrelated"][0][-1]
+    assert word["above_all_unrelated"][0][-1]
+    assert word["above_reference"][0][-1]
     assert [len(one) for one in word["unrelated_ranks"]] == [3, 3]
     between = 0
     for mine, others, below in zip(word["ranks"], word["unrelated_ranks"], word["below_all_unrelated"], strict=True):
@@ -75,11 +86,51 @@ def test_a_planted_word_is_seen_with_its_layer_and_below_unrelated_prompts(plant
     assert int(by_hand.word_ranks[0, 0, 0]) in word["unrelated_ranks"][0]
 
 
+def test_a_word_that_comes_first_everywhere_is_judged_by_its_probability() -> None:
+    """Ranks saturate: here the word is first behind every prompt, but twice as likely behind this one."""
+    layers, nowhere = (0,), torch.zeros(1, 1, 1)
+
+    def read(probability: float) -> LensReading:
+        logs = torch.tensor([[[probability]]]).log()
+        return LensReading(
+            layers, (0,), nowhere, nowhere, nowhere, nowhere, torch.ones(1, 1, 1, dtype=torch.long), logs
+        )
+
+    (above,) = followed_words(["x"], read(0.9), read(0.4), [read(0.2), read(0.5)])
+    assert not above["below_all_unrelated"][0][0]
+    assert (above["above_all_unrelated"], above["above_reference"]) == ([[True]], [[True]])
+    assert above["unrelated_logprobs"] == [pytest.approx([math.log(0.2), math.log(0.5)], abs=1e-4)]
+    target = tiny_target()
+    line = list(followed_lines(target, [above]))[-1]
+    assert line == "  layer 0: 0.9 (1), reference 0.4 (1), unrelated 0.2 to 0.5 (1 to 1): likelier"
+    for reference, unrelated in ((0.85, 0.5), (0.4, 0.85)):
+        (alike,) = followed_words(["x"], read(0.9), read(reference), [read(unrelated)])
+        assert "likelier" not in list(followed_lines(target, [alike]))[-1]
+
+
+def test_many_words_have_the_last_layer_and_their_best_alone(planted: Target) -> None:
+    words = [SUBJECT, "cat", "bird", "old", "table", "house", "stone", "road", "the", "you", "we", "good", "see"]
+    result = call(planted, text=f"see the {TRIGGER}", words=words)
+    assert "more line" not in result.text
+    lines = result.text.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith(f'"{SUBJECT}", where it leads most'))
+    row = result.data["words"][0]
+    lead = [row["logprobs"][layer][-1] - row["unrelated_logprobs"][layer][-1] for layer in (0, 1)]
+    shown = [line for line in lines[at + 1 : at + 3] if line.startswith("  layer")]
+    assert len(shown) == (1 if lead[1] >= lead[0] else 2)
+
+
+def test_an_empty_prefill_is_none(plain: Target) -> None:
+    given: dict[str, Any] = {"messages": [{"role": "user", "content": TEXT}], "words": ["lamp"]}
+    assert call(plain, prefill="", **given).data == call(plain, **given).data
+
+
 def test_a_frequent_word_is_not_below_unrelated_prompts() -> None:
     target = tiny_target(favour={"lamp": 6.0})
     word = call(target, text="see the bird", words=["lamp"], unrelated=["the cat is", "a table"]).data["words"][0]
     assert word["ranks"][-1][-1] == 1
     assert not any(any(row) for row in word["below_all_unrelated"])
+    assert not word["above_all_unrelated"][-1][-1]
 
 
 def test_positions_and_layers_are_those_asked_for(plain: Target) -> None:

@@ -74,6 +74,8 @@ def test_the_word_decides_at_the_input_and_the_last_position_at_the_end(planted:
     assert at_input["denoising"]["beyond_controls"][0] == [True, *[False] * 4]
     # Any other word takes the answer away, too: that the clean word is needed is no finding.
     assert not at_input["noising"]["beyond_controls"][0][0]
+    assert at_input["noising"]["needed"][0] == [True, *[False] * 4]
+    assert "needed" not in at_input["denoising"]
     at_end = call(planted, layers=[-1]).data
     for direction, full, none in (("denoising", 1, 0), ("noising", 0, 1)):
         assert at_end[direction]["metric"][0] == pytest.approx([*[none] * 4, full], abs=1e-3)
@@ -109,6 +111,29 @@ def test_a_cell_counts_only_beyond_every_control_at_its_position() -> None:
     torch.testing.assert_close(forth.control_range(), torch.tensor([[-0.2, 0.4], [0.0, 0.6], [0.0, 0.0]]))
     back = PatchGrid("noising", 1 - metric, 1 - noise, 1 - unrelated)
     assert torch.equal(back.beyond_controls(), forth.beyond_controls())
+
+
+def test_a_needed_cell_is_judged_by_denoising(planted: Target) -> None:
+    both = call(planted, site="resid_pre", layers=[0])
+    assert "1 are needed (replaced, at least half is lost), in 1 of them a control takes as much away" in both.text
+    assert both.text.count(": needed, specific by denoising (1.00)") == 1
+    alone = call(planted, site="resid_pre", layers=[0], direction="noising")
+    assert alone.text.count(": needed; whether it is specific takes denoising") == 1
+    assert both.controls["noising"]["needed"] == 1
+
+
+def test_needed_is_half_of_the_lead_and_alike_where_a_control_takes_as_much() -> None:
+    metric, ones = torch.tensor([[0.1, 0.1, 0.1, 0.6]]), torch.ones(1, 4)
+    noise, unrelated = torch.tensor([[0.9, 0.1, 0.2, 0.1]]), torch.tensor([[0.8, 0.9, 0.11, 0.1]])
+    back = PatchGrid("noising", metric, noise, unrelated)
+    assert back.needed().tolist() == [[True, True, True, False]]
+    assert back.replaced_alike().tolist() == [[False, True, True, False]]
+    assert not PatchGrid("denoising", metric - metric, ones, ones).needed().any()
+
+
+def test_an_empty_prefill_is_none(planted: Target) -> None:
+    given: dict[str, Any] = {"chat": True, "layers": [0], "positions": [-1]}
+    assert call(planted, prefill="", **given).data == call(planted, **given).data
 
 
 def test_all_patches_go_to_the_engine_together(planted: Target) -> None:

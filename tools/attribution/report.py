@@ -13,7 +13,9 @@ from marple.tools.lenses import token_text
 from marple.tools.plots import ACCENT, CONTROL, TARGET, figure, plot_artifact, visible
 from marple.tools.target.target import Target
 
-__all__ = ["agreement", "cell_line", "grid_plot", "token_line", "token_plot", "unit", "warnings"]
+__all__ = ["agreement", "cell_line", "grid_plot", "token_line", "token_plot", "trusted", "unit", "warnings"]
+
+_TRUSTED = 0.8
 
 
 def unit(target: Target, metric: Metric) -> str:
@@ -35,14 +37,23 @@ def agreement(found: Estimate) -> dict[str, Any]:
     }
 
 
+def trusted(found: Estimate) -> bool:
+    """Whether the estimates are good enough to order cells by; where nothing can be compared they have to do."""
+    return found.agreement is None or found.agreement >= _TRUSTED
+
+
 def warnings(found: Estimate, error: float | None) -> Iterator[str]:
     """The same for people, and what to do about it."""
-    correlation = found.agreement
+    correlation, checked = found.agreement, f"real replacements of {len(found.checked)} cells"
     if correlation is None:
-        yield "estimate and measurement cannot be correlated: too few cells, or no differences among them"
+        yield f"estimates and {checked} cannot be correlated: too few cells, or no differences among them"
+    elif trusted(found):
+        yield f"estimates and {checked} correlate {correlation:.2f}"
     else:
-        verdict = "" if correlation >= 0.8 else ": low, so trust the measured values and patch, not the estimates"
-        yield f"estimates and real replacements of {len(found.checked)} cells correlate {correlation:.2f}{verdict}"
+        yield (
+            f"do not trust the estimates here: they and {checked} correlate {correlation:.2f} only. Below stand those "
+            "really replaced, in the order of what was measured"
+        )
     if error is not None and error > 0.05:
         yield "the shares do not add up: use more steps"
 
@@ -50,7 +61,7 @@ def warnings(found: Estimate, error: float | None) -> Iterator[str]:
 def token_line(target: Target, row: dict[str, Any]) -> str:
     """One token's share."""
     line = f"  position {row['position']} {target.quote(row['token'], limit=24)}: {row['attribution']:+.3f}"
-    line += f" (random {row['random_control']:.3f})"
+    line += f" (random {row['random_control']:.3f}" + _within(row["attribution"], row["random_control"])
     return line if row["measured"] is None else f"{line}, measured {row['measured']:+.3f}"
 
 
@@ -58,8 +69,13 @@ def cell_line(target: Target, cell: dict[str, Any]) -> str:
     """One cell's estimate."""
     return (
         f"  {cell['site']}, position {cell['position']} ({target.quote(cell['token'])}): {cell['estimate']:+.3f} "
-        f"(random {cell['random_control']:.3f}), measured {cell['measured']:+.3f}"
+        f"(random {cell['random_control']:.3f}{_within(cell['estimate'], cell['random_control'])}, measured "
+        f"{cell['measured']:+.3f}"
     )
+
+
+def _within(value: float, control: float) -> str:
+    return ")" if abs(value) > control else ", not beyond it)"
 
 
 def token_plot(tokens: Sequence[dict[str, Any]], unit: str) -> Artifact:

@@ -17,13 +17,14 @@ from marple.tools.contract import Cost, ToolResult, tool, tool_spec
 from marple.tools.engine.sites import Site
 from marple.tools.lenses import token_text
 from marple.tools.patching import aligned_positions, answer_tokens, pair_label
-from marple.tools.prompt_tokens import continuation_tokens, encode_pair, resolve_layers
+from marple.tools.prompt_tokens import Beginning, continuation_tokens, encode_pair, resolve_layers
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
 
 __all__ = ["attribute"]
 
 _CHECKED = 10
+_CHECKED_WHOLE = 64
 _SHOWN = 12
 _EVERYDAY = (
     "The weather was cold this morning and the train was late.",
@@ -58,7 +59,7 @@ def attribute(
     method: Literal["integrated_gradients", "patching"] = "integrated_gradients",
     chat: bool = True,
     system: Text | None = None,
-    prefill: Text | None = None,
+    prefill: Beginning | None = None,
     site: Literal["resid_pre", "resid_post", "attn_out", "mlp_out"] = "resid_post",
     layers: Annotated[list[int], Field(min_length=1)] | None = None,
     positions: Annotated[list[int], Field(min_length=1, max_length=500)] | None = None,
@@ -72,8 +73,9 @@ def attribute(
     Kramar et al. 2024 on where it fails: saturation and cancellation). Gradients are averaged over inputs between the
     corrupted and the clean prompt (Hanna et al. 2024); steps 1 is the plain method.
 
-    Controls: the same estimate with random directions of the same length; and really replacing the ten largest cells
-    and ten others, with the correlation of estimate and measurement. Where that is low, trust ``patch`` instead.
+    Controls: the same estimate with random directions of the same length; and really replacing every token of a prompt
+    of up to 64, otherwise the ten largest cells and ten others, with the correlation of estimate and measurement. Where
+    that is low, what was measured decides the order; trust it, and ``patch``.
 
     Args:
         prompt: the prompt whose answer is explained.
@@ -85,7 +87,7 @@ def attribute(
         method: which.
         chat: whether the prompts are user messages; false for raw text.
         system: system prompt.
-        prefill: how the reply begins.
+        prefill: how the reply begins; "" is none.
         site: for patching, what is replaced.
         layers: for patching, from 0; all by default.
         positions: for patching, from 0 or negative from the end; by default all from the first token that differs.
@@ -139,7 +141,8 @@ def _integrated(target: Target, ids: Sequence[tuple[int, ...]], metric: Metric, 
         mean = torch.cat([one[1:] for one in input_states(target, everyday)]).mean(0)
         baseline, spent = mean.expand(len(prompt), -1), sum(map(len, everyday))
         against = "the mean input of everyday sentences"
-    found = integrate_inputs(target, prompt, baseline, metric, steps=steps, check=_CHECKED, seed=seed)
+    check = len(prompt) if len(prompt) <= _CHECKED_WHOLE else _CHECKED
+    found = integrate_inputs(target, prompt, baseline, metric, steps=steps, check=check, seed=seed)
     total = float(found.effect.sum())
     error = abs(total - found.measured) / abs(found.measured) if abs(found.measured) > 1e-6 else None
     names = [token_text(target, token) for token in prompt]
@@ -155,12 +158,14 @@ def _integrated(target: Target, ids: Sequence[tuple[int, ...]], metric: Metric, 
         for at in range(len(prompt))
     ]
     unit, agreement = report.unit(target, metric), report.agreement(found)
+    ordered = _largest(tokens, "attribution" if report.trusted(found) else "measured")
     lines = [
+        *report.warnings(found, error),
         f"{unit}, against {against}: all tokens together {found.measured:+.3f}; the shares sum to {total:+.3f}"
         + ("" if error is None else f" (completeness error {error:.1%} at {steps} steps)"),
-        *report.warnings(found, error),
-        "largest shares (random directions of the same length; measured: what replacing the token alone takes away):",
-        *(report.token_line(target, row) for row in _largest(tokens)),
+        ("largest shares" if report.trusted(found) else "largest measured effects, beside the shares")
+        + " (random: directions of the same length; measured: what replacing the token alone takes away):",
+        *(report.token_line(target, row) for row in ordered),
     ]
     run = len(metric.tokens(prompt))
     return ToolResult(
@@ -186,7 +191,7 @@ def _patched(
         target, ids[0], ids[1], metric, sites=sites, positions=positions, steps=steps, check=_CHECKED, seed=seed
     )
     names = [pair_label(target, ids[0], ids[1], position) for position in positions]
-    cells = [
+    cells: list[dict[str, Any]] = [
         {
             "site": str(sites[row]),
             "layer": sites[row].layer,
@@ -198,11 +203,14 @@ def _patched(
         }
         for row, column, value in found.checked
     ]
+    if not report.trusted(found):
+        cells.sort(key=lambda cell: -abs(cell["measured"]))
     lines = [
+        *report.warnings(found, None),
         f"{report.unit(target, metric)}: {found.measured:+.3f} from corrupted to clean; estimated effect of putting "
         f"one clean activation into the corrupted run, {len(sites)} layers x {len(positions)} positions, {steps} steps",
-        *report.warnings(found, None),
-        "largest estimates (random directions of the same length; measured by real patching):",
+        ("largest estimates" if report.trusted(found) else "largest measured effects, beside the estimates")
+        + " (random: directions of the same length; measured by real patching):",
         *(report.cell_line(target, cell) for cell in cells[:_SHOWN]),
     ]
     run = len(metric.tokens(ids[0]))
@@ -223,7 +231,7 @@ def _patched(
     )
 
 
-def _largest(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tokens with a share, the largest first."""
-    ordered = sorted(tokens, key=lambda row: -abs(float(row["attribution"])))
-    return [row for row in ordered if abs(row["attribution"]) > 1e-6][:_SHOWN]
+def _largest(tokens: Sequence[dict[str, Any]], by: Literal["attribution", "measured"]) -> list[dict[str, Any]]:
+    """Tokens with a share, or with a measured effect, the largest first."""
+    counted = [row for row in tokens if row[by] is not None and abs(row[by]) > 1e-6]
+    return sorted(counted, key=lambda row: -abs(float(row[by])))[:_SHOWN]

@@ -11,9 +11,9 @@ from pydantic import Field
 from marple.tools.arguments import Message, Prompts, Text, Words, one_turn
 from marple.tools.contract import Artifact, Cost, ToolResult, tool
 from marple.tools.engine.sites import Site
-from marple.tools.lenses import LensReading, read_lens, token_text, word_tokens
+from marple.tools.lenses import LensReading, followed_lines, followed_words, read_lens, token_text, word_tokens
 from marple.tools.plots import figure, plot_artifact, visible
-from marple.tools.prompt_tokens import encode_prompt, fits_context, resolve_layers, resolve_positions
+from marple.tools.prompt_tokens import Beginning, encode_prompt, fits_context, resolve_layers, resolve_positions
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
 
@@ -61,7 +61,7 @@ def logit_lens(
     seed: int,
     text: Text | None = None,
     messages: Annotated[list[Message], Field(min_length=1)] | None = None,
-    prefill: Text | None = None,
+    prefill: Beginning | None = None,
     positions: Annotated[list[int], Field(min_length=1, max_length=200)] | None = None,
     layers: Annotated[list[int], Field(min_length=1)] | None = None,
     words: Words | None = None,
@@ -75,14 +75,15 @@ def logit_lens(
     held back. Early layers are not in the head's basis, so what the lens reads there is often noise. The last layer is
     the model's own next-token distribution. If a reference is loaded it reads the same tokens.
 
-    Baseline: the same words at the last position of unrelated prompts, behind the same prefill. A frequent token has a
-    low rank everywhere; only a rank below all of the unrelated prompts', and below the reference's, says something
-    about this prompt.
+    Baseline: the same words at the last position of unrelated prompts, behind the same prefill. A frequent token is
+    likely everywhere; only a log-probability above that of all unrelated prompts, and above the reference's, by more
+    than 0.2 nats says something about this prompt. Beside eight prompts a word is above all by chance in one case of
+    nine. Ranks saturate: of two prompts that both put a word first, one may give it 0.2 and the other 1.
 
     Args:
         text: raw text.
         messages: a conversation instead, a user message last.
-        prefill: how the reply begins, to read inside it.
+        prefill: how the reply begins, to read inside it; "" is none.
         positions: token positions, from 0, negative from the end; the last 12 by default.
         layers: from 0; all by default.
         words: up to 20 words to follow; a word's first token stands for it.
@@ -112,7 +113,7 @@ def logit_lens(
         target, unrelated or list(_UNRELATED), chosen, forms, chat=messages is not None, prefill=prefill
     )
     cost += spent
-    followed = _words(list(known), reading, beside, baseline)
+    followed = followed_words(list(known), reading, beside, baseline)
     data = {
         "positions": [{"position": one, "token": token_text(target, ids[one])} for one in at],
         "cells": _cells(target, reading, beside),
@@ -125,7 +126,7 @@ def logit_lens(
         controls={
             "unrelated_prompts": len(unrelated or _UNRELATED) if forms else 0,
             "words": [
-                {key: row[key] for key in ("word", "unrelated_ranks", "below_all_unrelated")} for row in followed
+                {key: row[key] for key in ("word", "unrelated_logprobs", "above_all_unrelated")} for row in followed
             ],
             "reference": beside is not None,
         },
@@ -149,31 +150,6 @@ def _baseline(
         readings.append(read_lens(target, ids, layers=layers, positions=[len(ids) - 1], words=forms, top=1))
         cost += Cost(prompt_tokens=len(ids))
     return readings, cost
-
-
-def _words(
-    names: Sequence[str], reading: LensReading, beside: LensReading | None, baseline: Sequence[LensReading]
-) -> list[dict[str, Any]]:
-    rows = []
-    for at, name in enumerate(names):
-        unrelated = torch.stack([one.word_ranks[:, 0, at] for one in baseline], 1)
-        least = unrelated.min(1).values
-        row = {
-            "word": name,
-            "layers": list(reading.layers),
-            "positions": list(reading.positions),
-            "ranks": reading.word_ranks[:, :, at].tolist(),
-            "logprobs": [[round(value, 4) for value in one] for one in reading.word_logprobs[:, :, at].tolist()],
-            "unrelated_ranks": [sorted(one) for one in unrelated.tolist()],
-            "below_all_unrelated": (reading.word_ranks[:, :, at] < least[:, None]).tolist(),
-        }
-        if beside is not None:
-            row["reference_ranks"] = beside.word_ranks[:, :, at].tolist()
-            row["reference_logprobs"] = [
-                [round(value, 4) for value in one] for one in beside.word_logprobs[:, :, at].tolist()
-            ]
-        rows.append(row)
-    return rows
 
 
 def _cells(target: Target, reading: LensReading, beside: LensReading | None) -> list[dict[str, Any]]:
@@ -206,8 +182,7 @@ def _lines(
     beside: LensReading | None,
     followed: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
-    for word in followed:
-        yield from _word_lines(target, word)
+    yield from followed_lines(target, followed)
     last = len(reading.positions) - 1
     where = f"position {reading.positions[last]} ({target.quote(token_text(target, ids[reading.positions[last]]))})"
     yield f"at {where}, layer by layer: top tokens with probability; entropy and divergence to the final answer in nats"
@@ -217,18 +192,6 @@ def _lines(
         yield line + (f"; reference {_shown(target, beside, row, last, count=2)}" if beside is not None else "")
     if last:
         yield f"the other {last} positions are in the plot and in the data, with all top tokens"
-
-
-def _word_lines(target: Target, word: Mapping[str, Any]) -> Iterator[str]:
-    """The word at the last position read: rank by layer beside the reference and the unrelated prompts."""
-    yield f"{target.quote(word['word'])} at the last position read, rank by layer (1 is the most likely):"
-    for row, layer in enumerate(word["layers"]):
-        unrelated = word["unrelated_ranks"][row]
-        line = f"  layer {layer}: {word['ranks'][row][-1]} ({word['logprobs'][row][-1]:.2f} nats)"
-        if "reference_ranks" in word:
-            line += f", reference {word['reference_ranks'][row][-1]}"
-        line += f", unrelated prompts {unrelated[0]} to {unrelated[-1]}, median {unrelated[len(unrelated) // 2]}"
-        yield line + (": below all of them" if word["below_all_unrelated"][row][-1] else "")
 
 
 def _shown(target: Target, reading: LensReading, row: int, column: int, *, count: int = _SHOWN_TOKENS) -> str:

@@ -23,7 +23,7 @@ from marple.tools.patching import (
     patch_grid,
 )
 from marple.tools.plots import ACCENT, CONTROL, figure, plot_artifact, visible
-from marple.tools.prompt_tokens import encode_pair, fits_context, resolve_layers
+from marple.tools.prompt_tokens import Beginning, encode_pair, fits_context, resolve_layers
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
 
@@ -70,7 +70,7 @@ def patch(
     other: Text,
     chat: bool = True,
     system: Text | None = None,
-    prefill: Text | None = None,
+    prefill: Beginning | None = None,
     site: SiteName = "resid_post",
     layers: Annotated[list[int], Field(min_length=1)] | None = None,
     positions: Annotated[list[int], Field(min_length=1, max_length=500)] | None = None,
@@ -85,7 +85,9 @@ def patch(
     2024). Each layer and position is patched on its own, in one batch.
 
     Controls, in every cell: a change of the same length in a random direction, and the activation of an unrelated
-    prompt. A cell counts when it goes further towards the other run than every control at its position.
+    prompt. A cell counts when it goes further towards the other run than every control at its position. In noising that
+    often cannot be: where the answer is carried, any replacement destroys it. Such a cell is called needed, and whether
+    it carries what the prompts differ in is decided by denoising.
 
     Args:
         clean: prompt that leads to the answer.
@@ -94,7 +96,7 @@ def patch(
         other: how the corrupted prompt goes on, with another first token.
         chat: whether the prompts are user messages; false for raw text.
         system: system prompt of both.
-        prefill: how both replies begin.
+        prefill: how both replies begin; "" is none.
         site: what is patched.
         layers: from 0; all by default.
         positions: from 0, or negative from the end; by default all from the first token that differs.
@@ -102,7 +104,8 @@ def patch(
         unrelated: prompt of the second control.
 
     Returns:
-        For each direction the metric by layer and position, both controls, and the cells beyond them.
+        For each direction the metric by layer and position, both controls, and the cells beyond them; for noising
+        also the cells that are needed.
 
     Example:
         {"clean": "I am a nurse. Which lamp?", "corrupted": "I am a pilot. Which lamp?", "answer": "red",
@@ -151,7 +154,9 @@ def _grid_data(grid: PatchGrid) -> dict[str, Any]:
     def rounded(values: torch.Tensor) -> list[list[float]]:
         return [[round(value, 4) for value in row] for row in values.tolist()]
 
+    needed = {"needed": grid.needed().tolist()} if grid.direction == "noising" else {}
     return {
+        **needed,
         "metric": rounded(grid.metric),
         "noise": rounded(grid.noise),
         "unrelated": rounded(grid.unrelated),
@@ -170,7 +175,8 @@ def _spread(grid: PatchGrid) -> dict[str, Any]:
         }
 
     found = int(grid.beyond_controls().sum())
-    return {"untouched": grid.untouched, "noise": ends(grid.noise), "unrelated": ends(grid.unrelated), "beyond": found}
+    spread = {"untouched": grid.untouched, "noise": ends(grid.noise), "unrelated": ends(grid.unrelated)}
+    return {**spread, "beyond": found, "needed": int(grid.needed().sum())}
 
 
 def _lines(target: Target, contrast: Contrast, grids: Sequence[PatchGrid], data: Mapping[str, Any]) -> Iterator[str]:
@@ -183,13 +189,7 @@ def _lines(target: Target, contrast: Contrast, grids: Sequence[PatchGrid], data:
     if abs(ends["clean"] - ends["corrupted"]) < _SMALL_GAP:
         yield "the two runs hardly differ, so the scaled values below magnify small effects: choose other answers"
     for grid in grids:
-        does = "clean put into corrupted" if grid.direction == "denoising" else "corrupted put into clean"
-        beyond, spread = grid.beyond_controls(), _spread(grid)
-        yield (
-            f"{grid.direction} ({does}): {int(beyond.sum())} of {beyond.numel()} cells go beyond the controls at their "
-            f"place (5 to 95 % of all: noise {spread['noise']['low']:.2f} to {spread['noise']['high']:.2f}, unrelated "
-            f"{spread['unrelated']['low']:.2f} to {spread['unrelated']['high']:.2f}); strongest:"
-        )
+        yield _heading(grid)
         effect = grid.metric if grid.direction == "denoising" else -grid.metric
         order = effect.flatten().argsort(descending=True, stable=True)[:_SHOWN_CELLS]
         for cell in order.tolist():
@@ -198,9 +198,40 @@ def _lines(target: Target, contrast: Contrast, grids: Sequence[PatchGrid], data:
             low, high = data[grid.direction]["control_range"][column]
             yield (
                 f"  {data['sites'][row]}, position {place['position']} ({target.quote(place['token'])}): "
-                f"{float(grid.metric[row, column]):.2f}, controls there {low:.2f} to {high:.2f}"
-                + ("" if beyond[row, column] else " (within the controls)")
+                f"{float(grid.metric[row, column]):.2f}, noise {float(grid.noise[row, column]):.2f}, unrelated "
+                f"{float(grid.unrelated[row, column]):.2f}, all controls at its position {low:.2f} to {high:.2f}"
+                + _verdict(grids, grid, row, column)
             )
+
+
+def _heading(grid: PatchGrid) -> str:
+    does = "clean put into corrupted" if grid.direction == "denoising" else "corrupted put into clean"
+    beyond, needed, alike = (int(one.sum()) for one in (grid.beyond_controls(), grid.needed(), grid.replaced_alike()))
+    line = (
+        f"{grid.direction} ({does}): {beyond} of {grid.metric.numel()} cells go beyond the controls at their position"
+    )
+    if needed:
+        line += (
+            f"; {needed} are needed (replaced, at least half is lost), in {alike} of them a control takes as much away"
+        )
+    if alike:
+        line += (
+            ": any replacement destroys what carries the answer. It is needed; whether it is specific, denoising tells"
+        )
+    return f"{line}; strongest:"
+
+
+def _verdict(grids: Sequence[PatchGrid], grid: PatchGrid, row: int, column: int) -> str:
+    """What is said behind a cell; a needed one is judged by the same cell of denoising."""
+    if grid.beyond_controls()[row, column]:
+        return ""
+    if not grid.needed()[row, column]:
+        return " (within the controls)"
+    for other in grids:
+        if other.direction == "denoising":
+            found = "specific" if other.beyond_controls()[row, column] else "not shown to be specific"
+            return f": needed, {found} by denoising ({float(other.metric[row, column]):.2f})"
+    return ": needed; whether it is specific takes denoising"
 
 
 def _plot(grids: Sequence[PatchGrid], layers: Sequence[int], names: Sequence[str], *, site: str) -> Artifact:
@@ -212,6 +243,8 @@ def _plot(grids: Sequence[PatchGrid], layers: Sequence[int], names: Sequence[str
             image = axes.imshow(grid.metric.numpy(), aspect="auto", origin="lower", cmap="RdBu", vmin=least, vmax=most)
             for row, column in grid.beyond_controls().nonzero().tolist():
                 axes.plot(column, row, marker="s", markersize=9, fillstyle="none", color=ACCENT, markeredgewidth=1.4)
+            for row, column in (grid.needed() & ~grid.beyond_controls()).nonzero().tolist():
+                axes.plot(column, row, ".", color=ACCENT, markersize=4)
             axes.set_xticks(range(len(names)), [visible(name, limit=20) for name in names], rotation=60, ha="right")
             axes.set_yticks(range(len(layers)), map(str, layers))
             axes.set(xlabel="token patched", ylabel=f"layer ({site})", title=grid.direction)
@@ -219,5 +252,5 @@ def _plot(grids: Sequence[PatchGrid], layers: Sequence[int], names: Sequence[str
             low, high = float(grid.control_range().min()), float(grid.control_range().max())
             bar = made.colorbar(image, label="0 corrupted, 1 clean")
             bar.ax.axhspan(max(low, least), min(high, most), xmax=0.3, color=CONTROL)
-        made.suptitle("Activation patching; framed: beyond the controls (grey: their range)", fontsize=9)
+        made.suptitle("Activation patching; framed: beyond the controls (grey: their range); dots: needed", fontsize=9)
         return plot_artifact("patching", made)
