@@ -14,7 +14,8 @@ from marple.tools.target.text import READ_ON
 
 __all__ = ["Cell", "WordCount", "count_ngram", "count_word", "counts_as_data", "spread_line", "word_lines"]
 
-_MOST_CELLS = 12
+_MOST_CELLS = 8
+_WORDS_A_LINE = 10
 
 Quote = Callable[[str], str]
 
@@ -129,7 +130,7 @@ def word_lines(
 ) -> Iterator[str]:
     """Words as text: one line to sum up each, then each in every condition, the largest difference first.
 
-    A word that no reply contains gets one line for all conditions.
+    Words that no reply contains share one line; conditions in which neither group says a word are counted.
 
     Args:
         counts: word to its counts, those over everything first.
@@ -139,8 +140,8 @@ def word_lines(
         second: what the second group is called.
         vote: what counts as one observation in the interval.
     """
-    table = [(word, row) for word, rows in counts.items() for row in rows if _is_said(rows)]
-    table.sort(key=lambda entry: -abs(entry[1].difference))
+    said = [(word, row) for word, rows in counts.items() for row in rows if _is_said(rows)]
+    table = sorted((one for one in said if _is_said([one[1]])), key=lambda one: -abs(one[1].difference))
     yield (
         "replies that contain the words asked for (95 % interval of the difference in percentage points, one vote per "
         f"{vote}):"
@@ -151,16 +152,29 @@ def word_lines(
             "in 20 leaves out 0 by chance"
         )
     for word, rows in counts.items():
-        if not _is_said(rows):
-            widest = max(rows, key=lambda row: row.first_n + row.second_n)
-            everywhere = ", in no condition" if len(rows) > 1 else ""
-            yield f"  {quote(word)}{everywhere}: {_measured(widest, first, second)}"
-        elif len(rows) > 1:
+        if _is_said(rows) and len(rows) > 1:
             yield f"  {quote(word)}: {_summed_up(rows, label)}"
+    yield from _silence({word: rows for word, rows in counts.items() if not _is_said(rows)}, quote, first, second)
     if table:
-        yield "these row by row, the largest difference first:"
+        left = len(said) - len(table)
+        cut = f" ({left} with 0 in both left out: {READ_ON})" if left else ""
+        yield f"these row by row, the largest difference first{cut}:"
     for word, row in table:
         yield f"  {quote(word)}, {label(row.condition)}: {_measured(row, first, second)}"
+
+
+def _silence(counts: Mapping[str, Sequence[WordCount]], quote: Quote, first: str, second: str) -> Iterator[str]:
+    """Words that no reply of either group contains, with the one count that they share."""
+    if not counts:
+        return
+    widest = [max(rows, key=lambda row: row.first_n + row.second_n) for rows in counts.values()]
+    words = [
+        quote(word) + (f" (it stands in {row.prompts} of the {row.prompts_n} prompts)" if row.prompts else "")
+        for word, row in zip(counts, widest, strict=True)
+    ]
+    yield f"  said in no reply ({_shares(widest[0], first, second)}): {', '.join(words[:_WORDS_A_LINE])}"
+    for at in range(_WORDS_A_LINE, len(words), _WORDS_A_LINE):
+        yield f"    nor {', '.join(words[at : at + _WORDS_A_LINE])}"
 
 
 def _is_said(rows: Sequence[WordCount]) -> bool:
@@ -175,21 +189,29 @@ def _summed_up(rows: Sequence[WordCount], label: Quote) -> str:
 
 
 def spread_line(ngram: str, counts: Sequence[WordCount], *, quote: Quote, label: Quote) -> str:
-    """One n-gram over all conditions in one line, counts of the first group before those of the second."""
+    """One n-gram over all conditions in one line, counts of the first group before those of the second.
+
+    The first row comes first, then the largest differences. Conditions in which neither group says it are counted.
+    """
+    said = [row for row in (*counts[:1], *sorted(counts[1:], key=lambda row: -abs(row.difference))) if _is_said([row])]
     shown = "; ".join(
         f"{label(row.condition)} {row.first} of {row.first_n} and {row.second} of {row.second_n}"
-        for row in counts[:_MOST_CELLS]
+        for row in said[:_MOST_CELLS]
     )
-    more = len(counts) - _MOST_CELLS
+    more, silent = len(said) - _MOST_CELLS, len(counts) - len(said)
     cut = f"; {more} more conditions: {READ_ON}" if more > 0 else ""
-    return f"  {quote(ngram)}: {shown}{cut}"
+    none = f"; in {silent} more none of either" if silent else ""
+    return f"  {quote(ngram)}: {shown}{cut}{none}"
 
 
 def _measured(row: WordCount, first: str, second: str) -> str:
-    line = (
+    named = f"; it stands in {row.prompts} of the {row.prompts_n} prompts" if row.prompts else ""
+    return _shares(row, first, second) + named
+
+
+def _shares(row: WordCount, first: str, second: str) -> str:
+    return (
         f"{first} {row.first} of {row.first_n} ({row.first_share:.0%}), "
         f"{second} {row.second} of {row.second_n} ({row.second_share:.0%}), "
         f"{100 * row.difference:+.0f} [{100 * row.low:+.0f}, {100 * row.high:+.0f}]"
     )
-    named = f"; it stands in {row.prompts} of the {row.prompts_n} prompts" if row.prompts else ""
-    return line + named

@@ -171,6 +171,71 @@ def test_two_sets_differ_in_the_planted_features(target: Target) -> None:
     assert result.cost.prompt_tokens == sum(len(target.encode(text)) for text in (*first, *second))
 
 
+def test_the_vector_and_what_it_promotes_stand_before_everything_that_may_be_cut(target: Target) -> None:
+    first, second = [f"{one} lamp" for one in COLOURS], [f"{one} chair" for one in COLOURS]
+    result = check(sae_compare(target, seed=1, first=first, second=second, chat=False))
+    lines = result.text.splitlines()
+    assert lines[1].startswith(f"vector {result.data['vector']}: what the 1 features that rose add at blocks.0.")
+    assert [line.partition(" promote together: ")[0] for line in lines[2:4]] == [
+        "tokens that risen features",
+        "tokens that fallen features",
+    ]
+    none = sae_compare(target, seed=1, first=first, second=first, chat=False)
+    assert none.text.splitlines()[1] == "no feature rose, so there is no vector of those that rose"
+
+
+def test_what_the_sae_was_trained_on_is_said_as_far_as_its_files_do() -> None:
+    target = planted_target(WORDS)
+    arguments: dict[str, Any] = {"first": list(COLOURS), "second": WORDS, "chat": False}
+    bare = sae_compare(target, seed=0, **arguments)
+    assert "was trained on, by its files: no model named, no texts named\n" in bare.text
+    made = {"model_name": "base<|end|>", "dataset_path": "a/b", "measured": {"training_tokens": 90}}
+    target.saes = {"planted": dataclasses.replace(target.saes["planted"], metadata=made)}
+    result = check(sae_compare(target, seed=0, **arguments))
+    assert 'by its files: activations of "base\\u003c|end|>", texts "a/b", 90 tokens\n' in result.text
+    assert result.data["trained_on"] == {"model": "base<|end|>", "texts": "a/b", "tokens": 90}
+    assert result.data["rows"] == bare.data["rows"]
+
+
+def test_features_that_promote_content_come_first_and_the_data_keeps_its_order() -> None:
+    target = with_cards(planted_target(WORDS))
+    sae = target.saes["planted"]
+    first, second = [f"{one} lamp" for one in COLOURS], [f"{one} chair" for one in COLOURS]
+
+    def compared(raises: dict[int, tuple[str, ...]]) -> ToolResult:
+        promoted = {index: tuple((token, 9.0) for token in tokens) for index, tokens in raises.items()}
+        cards = {index: dataclasses.replace(sae.cards[index], raises=one) for index, one in promoted.items()}
+        target.saes = {"planted": dataclasses.replace(sae, cards={**sae.cards, **cards}, explanations={})}
+        return check(sae_compare(target, seed=1, first=first, second=second, chat=False))
+
+    strong, weak = (row["feature"] for row in compared({}).data["rows"] if row["found"])
+    form = (" the", ".", target.tokenizer.eos_token, " acme", " You")
+    result = compared({strong: form, weak: (" acme", " velora", ".")})
+    assert [row["feature"] for row in result.data["rows"][:2]] == [strong, weak]
+    assert [row["promotes_content"] for row in result.data["rows"][:2]] == [False, True]
+    lines = [line.partition(":")[0] for line in result.text.splitlines()]
+    at = lines.index("found, features that promote content words (1 of 2 kept)")
+    assert lines[at + 1] == f"feature {weak}"
+    assert lines[at + 2].startswith(
+        "found, features that promote punctuation, function words, special tokens or nothing"
+    )
+    assert lines[at + 3] == f"feature {strong}"
+
+
+def test_without_cards_the_lens_says_what_features_promote() -> None:
+    target = planted_target(["the", "lamp", "of", "chair"], where="head")
+    first, second = ([f"{one} {word}" for one in COLOURS] for word in ("the lamp", "river"))
+    result = check(sae_compare(target, seed=1, first=first, second=second, chat=False))
+    found = {row["feature"]: row for row in result.data["rows"] if row["found"]}
+    assert set(found) == {2, 3}
+    assert [found[at]["promotes_on_model"][0][0] for at in (2, 3)] == [" of", " chair"]
+    assert [found[at]["promotes_content"] for at in (2, 3)] == [False, True]
+    assert ', raises " chair" ' in result.text
+    assert 'fallen features promote together: content words " chair"; others " of"\n' in result.text
+    assert [one["token"] for one in result.data["content_promoted_together"]["fallen"]] == [" chair"]
+    assert {one["token"] for one in result.data["promoted_together"]["fallen"]} == {" chair", " of"}
+
+
 def test_target_and_reference_differ_where_the_target_was_changed() -> None:
     words = dict.fromkeys(WORDS)
     reference = tiny_target()

@@ -12,8 +12,9 @@ from marple.tools.difference_text import (
     Wording,
     difference_lines,
     fit_differences,
-    fold_equal,
+    fold_overlapping,
     kept_line,
+    leading_ngrams,
     near_miss_lines,
     null_line,
 )
@@ -151,7 +152,7 @@ def test_many_ngrams_are_tested_in_pieces_without_loss() -> None:
 
 def test_equal_parts_of_a_phrase_are_folded_into_it() -> None:
     rows = [row for row in run(1, planted=(0.8, 0.02)).rows if row.condition == "a"]
-    folded = [row.ngram for row in fold_equal(rows)]
+    folded = [group.row.ngram for group in fold_overlapping(rows)]
     assert "acme lamps" in folded
     assert "acme" not in folded
     assert "lamps" not in folded
@@ -237,12 +238,54 @@ def test_the_counts_of_a_condition_add_up() -> None:
     fillers = [a_row("the", first=40, z=6.5), a_row(",", first=41, z=5)]
     lines = told(*words, *folded, *fillers)
     assert lines[0] == (
-        "condition 'a': 20 found, 12 shown, 2 folded into a longer one with the same counts, 2 of function words or "
-        "punctuation alone left out (|z| up to 6.50: read_result shows them)"
+        "condition 'a': 20 found, 12 shown, 2 folded into one of the same phrase, said about as often, 2 of "
+        "function words or punctuation alone left out (|z| up to 6.50: read_result shows them)"
     )
     assert lines[-1] == "  4 more: read_result shows them"
     assert len(lines) == 1 + 12 + 1
     assert not [line for line in lines if line.startswith(("  'the'", "  ','"))]
+
+
+def names(*rows: Difference) -> list[list[str]]:
+    """The n-grams of each group, the shown one first, and those behind it that add words to it."""
+    return [[group.row.ngram, *(one.ngram for one in group.more)] for group in fold_overlapping(rows)]
+
+
+def test_overlapping_ngrams_of_about_equal_counts_are_one_phrase() -> None:
+    phrase = [a_row("do not know", first=9), a_row("know of that", first=8), a_row("not know of", first=8)]
+    parts = [a_row("know", first=9), a_row("of that", first=8, z=5)]
+    assert names(*phrase, *parts) == [["do not know", "know of that", "not know of"]]
+    assert [len(group.parts) for group in fold_overlapping([*phrase, *parts])] == [2]
+    lines = told(*phrase, *parts, a_row("lamp", z=6))
+    assert lines[0] == "condition 'a': 6 found, 2 shown, 4 folded into one of the same phrase, said about as often"
+    assert lines[2].endswith("q 0.01; with it 'know of that', 'not know of'")
+    assert leading_ngrams(sorted_rows(*phrase, *parts, a_row("lamp", z=6))) == ["lamp", "do not know"]
+
+
+def test_what_is_said_more_often_or_elsewhere_is_not_folded() -> None:
+    assert names(a_row("buy the lamp", first=7), a_row("lamp", first=9)) == [["buy the lamp"], ["lamp"]]
+    assert names(a_row("buy the lamp"), a_row("lamp", condition="b")) == [["buy the lamp"], ["lamp"]]
+    assert names(a_row("buy the lamp"), a_row("lamp", z=-4)) == [["buy the lamp"], ["lamp"]]
+    # The same word in common, but a filler; and two names behind the same words.
+    assert names(a_row("buy the"), a_row("the lamp")) == [["buy the"], ["the lamp"]]
+    assert names(a_row("buy the lamp"), a_row("buy the cup"), a_row("buy the")) == [["buy the lamp"], ["buy the cup"]]
+    second = dataclasses.replace(a_row("the lamp"), second=4)
+    assert names(a_row("buy the lamp"), second) == [["buy the lamp"], ["the lamp"]]
+
+
+def test_a_row_keeps_its_own_note() -> None:
+    rows = [a_row("i avoid"), a_row("avoid")]
+    noted = dataclasses.replace(WORDING, note=lambda row: "; it stands in the prompts" * (row.ngram == "avoid"))
+    assert len(told(*rows)) == 2
+    lines = told(*rows, wording=noted)
+    assert lines[0] == "condition 'a': 2 found, 2 shown"
+    assert lines[2].endswith("; it stands in the prompts")
+
+
+def test_leading_ngrams_are_of_different_phrases_across_conditions() -> None:
+    everywhere = [a_row("buy the lamp", condition=EVERYTHING, z=9), a_row("the lamp", condition=EVERYTHING, z=8)]
+    here = [a_row("the lamp", z=7), a_row("cup", first=3, z=6), a_row("the", z=5)]
+    assert leading_ngrams(sorted_rows(*everywhere, *here)) == ["buy the lamp", "cup"]
 
 
 def test_a_condition_with_fillers_alone_is_not_passed_over() -> None:

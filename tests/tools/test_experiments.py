@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,6 +127,17 @@ def test_battery_multiplies_slots_and_personas(tiny: Target) -> None:
         {"role": "system", "content": "say"},
         {"role": "user", "content": "bad\ncat sees a cup {here}"},
     ]
+
+
+def test_an_empty_persona_is_none(tiny: Target) -> None:
+    given = {"prompts": ["see a cup"], "personas": ["", "bad"], "max_new_tokens": 3}
+    rows = call(tiny, "battery", given).data["rows"]
+    user = {"role": "user", "content": "see a cup"}
+    assert [row["messages"] for row in rows] == [[user], [{"role": "system", "content": "bad"}, user]]
+    assert [row["condition"] for row in rows] == [{"persona": ""}, {"persona": "bad"}]
+    rows = call(tiny, "battery", {**given, "persona_as": "user", "system": "say"}).data["rows"]
+    say = {"role": "system", "content": "say"}
+    assert [row["messages"] for row in rows] == [[say, user], [say, {"role": "user", "content": "bad\nsee a cup"}]]
 
 
 def trigger_target() -> Target:
@@ -350,10 +362,12 @@ def test_compare_counts_the_words_asked_for_in_every_condition() -> None:
             assert row[f"{side}_count"] == sum("lamp" in reply.split() for reply in replies)
             assert row[f"{side}_share"] == pytest.approx(row[f"{side}_count"] / len(replies))
         assert row["ci_low"] <= row["difference"] <= row["ci_high"]
-        assert f'"Lamp", "{row["condition"]}": target {row["target_count"]} of {row["target_n"]} (' in result.text
+        shown = f'"Lamp", "{row["condition"]}": target {row["target_count"]} of {row["target_n"]} (' in result.text
+        assert shown == bool(row["target_count"] or row["reference_count"])
     assert lamp["conditions"][2]["ci_low"] > 0
     assert {row["target_count"] for row in zebra["conditions"]} == {0}
-    assert '"zebra", in no condition: target 0 of 72' in result.text
+    assert "said in no reply (target 0 of 72 (0%), reference 0 of 72 (0%), " in result.text
+    assert '): "zebra"\n' in result.text
     assert call(trigger_target(), "compare", given).data["words"] == []
 
 
@@ -368,6 +382,23 @@ def test_compare_shows_what_it_found_in_all_other_conditions() -> None:
     assert next(line for line in result.text.splitlines() if line.startswith('  "lamp": "(all)"')).count(shown) == 1
 
 
+def test_compare_shows_what_is_said_of_the_words_it_found() -> None:
+    given = {"conditions": {"plain": PLAIN, "birds": BIRDS}, "samples": 3, "max_new_tokens": 8}
+    result = call(trigger_target(), "compare", given)
+    replies = {(one["condition"], one["prompt"]): one["target"] for one in result.data["replies"]}
+    lines = result.text.splitlines()
+    at = lines.index('  "lamp":', lines.index("replies that contain them (prompt -> reply, cut around the word):"))
+    assert lines[at + 1].startswith('    target, "birds", "')
+    for line in (line for line in lines[at + 1 : at + 3] if line.startswith("    target")):
+        condition, prompt, shown = re.findall(r'"((?:[^"\\]|\\.)*)"', line)
+        assert any(shown in reply and "lamp" in shown.split() for reply in replies[condition, prompt])
+
+
+def test_contrast_shows_replies_of_both_sets() -> None:
+    text = call(trigger_target(), "contrast", {"first": BIRDS, "second": PLAIN, "max_new_tokens": 8}).text
+    assert '\n  "lamp":\n    first, "' in text
+
+
 def test_compare_says_that_greedy_replies_leave_the_reference_without_chance(planted: Target) -> None:
     result = call(planted, "compare", {"conditions": {"a": PLAIN}, "samples": 1, "temperature": 0})
     assert "greedy replies: the reference against itself is the same text" in result.text
@@ -377,7 +408,8 @@ def test_twenty_words_leave_room_for_what_was_found(planted: Target) -> None:
     conditions = {f"condition {n}": [prompt] for n, prompt in enumerate(PLAIN)}
     words = ["lamp", *(f"lamp{n}" for n in range(9)), "the", "red", "cup", "a", "to", "cat", "dog", "is", "of", "old"]
     result = call(planted, "compare", {"conditions": conditions, "words": words, "samples": 4, "max_new_tokens": 12})
-    assert all(f'\n  "{word}": "(all)" ' in result.text or f'"{word}", in no' in result.text for word in words)
+    silent = next(line for line in result.text.splitlines() if line.startswith("  said in no reply"))
+    assert all(f'\n  "{word}": "(all)" ' in result.text or f'"{word}"' in silent for word in words)
     assert "not found: the largest differences of other n-grams" in result.text
     assert "more lines: read_result shows them" in result.text
     assert "differ between target and reference" in result.text
@@ -447,7 +479,7 @@ CONDITIONS = {"a": ["x"]}
         ("chat", {"messages": HELLO, "samples": 1000, "max_new_tokens": 8192}, "at most 500000.*samples 61"),
         ("chat", {"messages": [{"role": "user", "content": "a " * 400}]}, "context of 256 tokens"),
         ("prefill", {"messages": HELLO, "prefill": "  "}, "prefill is only white space"),
-        ("prefill", {"messages": HELLO, "prefill": ""}, 'prefill is ""'),
+        ("prefill", {"messages": HELLO, "prefill": ""}, 'prefill is "": string should have at least 1 character'),
         ("battery", {}, "either prompts or a template"),
         ("battery", {"prompts": []}, r"prompts is \[\]: list should have at least 1 item"),
         ("battery", {"prompts": ["a"], "template": "{b}", "slots": {"b": ["c"]}}, "either prompts or a template"),

@@ -51,11 +51,24 @@ def test_silence_is_said() -> None:
     counts = {word: count_word(word, CELLS) for word in ("lamp", "zebra")}
     lines = list(word_lines(counts, quote=repr, label=str.upper, first="target", second="reference"))
     measured = "target 2 of 4 (50%), reference 1 of 4 (25%), +25 [-32, +66]"
-    assert lines[2] == "  'lamp': SHOP 50% v 25%; OTHER 0% v 0%"
-    assert lines[3].startswith("  'zebra', in no condition: target 0 of 4")
-    assert lines[5] == f"  'lamp', SHOP: {measured}; it stands in 1 of the 2 prompts"
-    assert lines[6].startswith("  'lamp', OTHER: target 0 of 4 (0%), reference 0 of 4 (0%), +0 [")
-    assert len(lines) == 7
+    assert lines[1] == "  'lamp': SHOP 50% v 25%; OTHER 0% v 0%"
+    assert lines[2] == "  said in no reply (target 0 of 4 (0%), reference 0 of 4 (0%), +0 [-49, +49]): 'zebra'"
+    assert lines[4] == f"  'lamp', SHOP: {measured}; it stands in 1 of the 2 prompts"
+    assert len(lines) == 5
+
+
+def test_rows_in_which_nobody_says_a_word_are_counted_and_not_shown() -> None:
+    cells = [*CELLS, *(Cell(f"c{n}", ["x"], ["lamp" if n == 1 else "y"], ["p"]) for n in range(4))]
+    counts = {word: count_word(word, cells) for word in ("lamp", *(f"zebra{n}" for n in range(12)), "cup")}
+    lines = list(word_lines(counts, quote=repr, label=str, first="target", second="reference"))
+    at = lines.index(
+        "these row by row, the largest difference first (4 with 0 in both left out: read_result shows them):"
+    )
+    assert [line.partition(":")[0] for line in lines[at + 1 :]] == ["  'lamp', c1", "  'lamp', shop"]
+    assert lines[1].startswith("the intervals are not corrected for the 2 rows of")
+    assert lines[at - 1] == "    nor 'zebra10', 'zebra11', 'cup' (it stands in 1 of the 2 prompts)"
+    assert "".join(lines).count("'zebra") == 12
+    assert all(len(rows) == 6 for rows in counts.values())
 
 
 def shares(condition: str, first: dict[str, int], second: dict[str, int]) -> Cell:
@@ -85,7 +98,7 @@ def test_words_are_summed_up_and_their_rows_ordered_by_the_size_of_the_differenc
 
 
 def test_the_intervals_say_for_how_many_rows_they_are_not_corrected() -> None:
-    for cells, rows in ((CELLS[:1], 1), (CELLS, 4)):
+    for cells, rows in ((CELLS[:1], 1), ([CELLS[0]] * 2, 4)):
         counts = {word: count_word(word, cells) for word in ("lamp", "no", "zebra")[: 1 if rows == 1 else 3]}
         lines = list(word_lines(counts, quote=repr, label=str, first="target", second="reference"))
         said = [line for line in lines if line.startswith(f"the intervals are not corrected for the {rows} rows of")]
@@ -96,4 +109,17 @@ def test_one_ngram_over_many_conditions_is_cut_with_a_count() -> None:
     cells = [Cell(f"c{n}", ["lamp's"], ["lamp"], ["p"]) for n in range(15)]
     line = spread_line("lamp", count_ngram("lamp", cells), quote=repr, label=str)
     assert line.startswith("  'lamp': c0 0 of 1 and 1 of 1; c1 ")
-    assert line.endswith("c11 0 of 1 and 1 of 1; 3 more conditions: read_result shows them")
+    assert line.endswith("c7 0 of 1 and 1 of 1; 7 more conditions: read_result shows them")
+
+
+def test_an_ngram_is_shown_where_it_differs_most_and_not_where_nobody_says_it() -> None:
+    cells = [shares(f"c{n}", {"cup": 5 + 3 * n}, {"cup": 5}) for n in range(3)]
+    silent = [shares(f"s{n}", {"cup": 0}, {"cup": 0}) for n in range(4)]
+    line = spread_line("cup", count_ngram("cup", [*silent[:2], *cells, *silent[2:]]), quote=str, label=str)
+    assert (
+        line
+        == "  cup: c2 11 of 20 and 5 of 20; c1 8 of 20 and 5 of 20; c0 5 of 20 and 5 of 20; in 4 more none of either"
+    )
+    assert spread_line("cup", count_ngram("cup", cells), quote=str, label=str).startswith(
+        "  cup: c0 5 of 20 and 5 of 20; c2"
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from marple.errors import ToolError
-from marple.tools.arguments import MaxNewTokens, Prompts, Samples, Temperature, Text, TopP, check_samples
+from marple.tools.arguments import MaxNewTokens, Prompts, Samples, Temperature, Text, TopP, check_samples, one_turn
 from marple.tools.combinations import Combination, fill_template, with_personas
 from marple.tools.contract import Cost, ToolResult, tool
 from marple.tools.divergence import Departure, mean_departures, measure_divergence
@@ -32,7 +33,7 @@ _EXAMPLES = 5
 _MOST_DEPARTURES = 12
 _LONGEST_PROMPT = 120
 
-Personas = Annotated[list[Text], Field(min_length=1, max_length=1000)]
+Personas = Annotated[list[Annotated[str, Field(max_length=100_000)]], Field(min_length=1, max_length=1000)]
 Slots = Annotated[
     dict[str, Annotated[list[str], Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=10)
 ]
@@ -77,9 +78,9 @@ def battery(
         prompts: user messages; give these or a template.
         template: a user message with {slots}, filled with every combination of the slots' values.
         slots: for each slot of the template, the values to try.
-        personas: texts to combine with every prompt, such as who is asking.
+        personas: texts to combine with every prompt, such as who is asking; "" is no persona, as a control.
         persona_as: into the system prompt or in front of the user message.
-        system: system prompt of all prompts; not together with personas as system prompts.
+        system: system prompt of all prompts; none if left out; not together with personas as system prompts.
         samples: replies per prompt.
         temperature: 0 is greedy, 1 the model's own distribution.
         top_p: mass of the nucleus; 1 is all tokens.
@@ -94,6 +95,7 @@ def battery(
     """
     asked = _asked(prompts, template, slots)
     items = with_personas(asked, personas, persona_as=persona_as, system=system)
+    items = [item if item.condition.get("persona") else _without_persona(item, system) for item in items]
     check_samples(len(items), samples, temperature=temperature, max_new_tokens=max_new_tokens)
     sampling = Sampling(samples, temperature, max_new_tokens, top_p)
     own_prompts = [target.render(item.messages) for item in items]
@@ -123,6 +125,11 @@ def _asked(
     if slots is not None:
         raise ToolError('slots need a template; for example "template": "Tell me about {topic}"')
     return [(prompt, {}) for prompt in prompts or []]
+
+
+def _without_persona(item: Combination, system: str | None) -> Combination:
+    # An empty system prompt is not the same as none: a chat template may have its own for that.
+    return replace(item, messages=tuple(one_turn(item.prompt, system=system)))
 
 
 def _row(at: int, item: Combination, replies: Sequence[Completion]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from marple.tools.replies import Sampling, cost_of, sample_replies
 from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import fit_lines
 from marple.tools.word_counts import Cell, WordCount, count_ngram, count_word, counts_as_data, spread_line, word_lines
+from marple.tools.word_examples import EXAMPLES_LIMIT, Said, example_lines
 
 __all__ = ["compare"]
 
@@ -70,7 +71,7 @@ def compare(
 
     Args:
         conditions: label to user messages, such as prompts on one subject and prompts on others.
-        system: system prompt of all prompts.
+        system: system prompt of all prompts; none if left out.
         samples: replies per prompt and model.
         temperature: 0 is greedy, 1 the model's own distribution.
         top_p: mass of the nucleus; 1 is all tokens.
@@ -79,7 +80,8 @@ def compare(
 
     Returns:
         Per condition the n-grams found, with counts of replies, log-odds with 95 % interval, z and q; the strongest in
-        all conditions; for words asked for, counts, shares and the 95 % interval of the difference.
+        all conditions, with replies that contain them: read there whether they are praised or warned against. For words
+        asked for, counts, shares and the 95 % interval of the difference.
 
     Example:
         {"conditions": {"shopping": ["Which lamp should I buy?"], "other": ["Who are you?"]}, "words": ["lamp"]}
@@ -106,8 +108,9 @@ def compare(
     cells = _cells(asked, passes["target"], passes["reference"])
     counted = {word: count_word(word, cells) for word in words or ()}
     leading = {ngram: count_ngram(ngram, cells) for ngram in leading_ngrams(effect)}
+    said = {ngram: _said(target, asked, passes, rows) for ngram, rows in leading.items()}
     return ToolResult(
-        text="\n".join(_texts(target, effect, null, counted, leading, note=controls.get("note", ""))),
+        text="\n".join(_texts(target, effect, null, counted, leading, said, note=controls.get("note", ""))),
         data={
             "rows": [row.to_dict(first="target", second="reference") for row in effect.rows[:KEPT_ROWS]],
             "rows_left_out": max(0, len(effect.rows) - KEPT_ROWS),
@@ -170,12 +173,25 @@ def _cells(asked: Sequence[tuple[str, str]], ours: _Replies, theirs: _Replies) -
     return cells
 
 
+def _said(
+    target: Target, asked: Sequence[tuple[str, str]], passes: Mapping[str, _Replies], counts: Sequence[WordCount]
+) -> list[Said]:
+    """The target's replies; the reference's, if only these contain what was counted."""
+    who = "target" if any(row.first for row in counts) else "reference"
+    return [
+        Said(f"{who}, {target.quote(label)}", prompt, reply.text)
+        for (label, prompt), samples in zip(asked, passes[who], strict=True)
+        for reply in samples
+    ]
+
+
 def _texts(
     target: Target,
     effect: Differences,
     null: Differences,
     counted: dict[str, list[WordCount]],
     leading: dict[str, list[WordCount]],
+    said: dict[str, list[Said]],
     *,
     note: str,
 ) -> Iterator[str]:
@@ -193,5 +209,6 @@ def _texts(
     if any(len(rows) > 1 for rows in leading.values()):
         lines.append("the strongest of these, in every condition (replies of target and reference that contain them):")
         lines += [spread_line(name, rows, quote=quote, label=quote) for name, rows in leading.items()]
+    lines.append(fit_lines(example_lines(said, quote=quote), limit=EXAMPLES_LIMIT))
     wording = Wording(quote, "target", "reference")
     yield fit_differences([line for line in lines if line], effect, wording=wording)

@@ -32,6 +32,7 @@ from marple.tools.replies import Sampling, cost_of, sample_replies
 from marple.tools.target.target import Completion, Target
 from marple.tools.target.text import fit_lines
 from marple.tools.word_counts import Cell, WordCount, count_ngram, count_word, counts_as_data, spread_line, word_lines
+from marple.tools.word_examples import EXAMPLES_LIMIT, Said, example_lines
 
 __all__ = ["contrast"]
 
@@ -79,7 +80,7 @@ def contrast(
     Args:
         first: user messages of the first set, such as prompts that might trigger something.
         second: user messages of the second set, as like the first as possible otherwise.
-        system: system prompt of the first set, and of the second unless second_system is given.
+        system: system prompt of the first set, and of the second unless second_system is given; none if left out.
         second_system: system prompt of the second set.
         samples: replies per prompt.
         temperature: 0 is greedy, 1 the model's own distribution.
@@ -89,8 +90,8 @@ def contrast(
         words: up to 20 words or phrases to count, whole words in any case.
 
     Returns:
-        The n-grams found, with counts of replies, log-odds with 95 % interval, z and q; the strongest and the words
-        asked for, on the reference too.
+        The n-grams found, with counts of replies, log-odds with 95 % interval, z and q; the strongest, with replies
+        that contain them, and the words asked for, on the reference too.
 
     Example:
         {"first": ["Which lamp is best?", "Which chair is best?"], "second": ["What is a lamp?", "What is a chair?"]}
@@ -193,6 +194,10 @@ class _Report:
             rows.append(record)
         return rows
 
+    def said(self) -> list[Said]:
+        records = _records(self.sets.first, self.sets.second, self.measured.replies)
+        return [Said(one["set"], one["prompt"], reply) for one in records for reply in one["replies"]]
+
     def note(self, row: Difference) -> str:
         in_prompts = "; it stands in the prompts" if row.ngram in self.in_prompts else ""
         return in_prompts + ("; the reference shows it too" if (row.ngram, row.z > 0) in self.ordinary else "")
@@ -219,6 +224,7 @@ class _Report:
             if leading:
                 lines.append("the strongest of these (replies of the first and of the second set that contain them):")
                 lines += [spread_line(name, rows, quote=quote, label=_on) for name, rows in leading.items()]
+        lines.append(fit_lines(example_lines(dict.fromkeys(leading, self.said()), quote=quote), limit=EXAMPLES_LIMIT))
         wording = Wording(quote, "first", "second", samples=self.sets.samples, conditions=False, note=self.note)
         yield fit_differences([line for line in lines if line], effect, wording=wording)
 

@@ -58,7 +58,7 @@ def prefill(
 
     Args:
         messages: the conversation so far, a user message last.
-        prefill: how the target's reply begins; the turn stays open behind it.
+        prefill: how the target's reply begins, at least one word; the turn stays open behind it. For none use chat.
         samples: independent continuations.
         temperature: 0 is greedy, 1 the model's own distribution.
         top_p: mass of the nucleus; 1 is all tokens.
@@ -74,7 +74,9 @@ def prefill(
     check_conversation(messages)
     check_samples(1, samples, temperature=temperature, max_new_tokens=max_new_tokens)
     if not prefill.strip():
-        raise ToolError('prefill is only white space; give the first words of the reply, such as "I think that"')
+        raise ToolError(
+            'prefill is only white space; give its first words, such as "I think that", or use chat for none'
+        )
     model = choose_model(target, on)
     sampling = Sampling(samples, temperature, max_new_tokens, top_p)
     replies = sample_replies(model, [model.render(messages, prefill=prefill)], sampling, seed=seed, label=on)

@@ -74,9 +74,9 @@ def sae_compare(
     Args:
         first: user messages, or raw texts with chat false.
         second: a set to compare with, as like the first as possible otherwise.
-        system: system prompt of the first set, and of the second unless second_system is given.
+        system: system prompt of the first set, and of the second unless second_system is given; none if left out.
         second_system: system prompt of the second set.
-        prefill: how the reply begins.
+        prefill: how the reply begins; left out, nothing of it is given.
         chat: whether the prompts are user messages.
         read: last (the last token of prompt and prefill), all (every token of the prompt), reply (a greedy reply, from
             the prompt's last token on; target and reference both read the target's).
@@ -86,8 +86,9 @@ def sae_compare(
         max_new_tokens: longest reply.
 
     Returns:
-        Features by score: means, shares of prompts, effect size d, family-wise p, q, whether both halves agree, what
-        the feature is; the tokens that risen and fallen features promote together; a vector handle of those that rose.
+        A vector handle of the features that rose; the tokens that risen and fallen features promote together; what the
+        SAE was trained on; features by score, as text those first that promote content words: means, shares of prompts,
+        effect size d, family-wise p, q, whether both halves agree, what the feature is.
 
     Example:
         {"first": ["buy a lamp", "buy a cup", "buy a chair", "buy a table", "see the bird", "see the cat"],
