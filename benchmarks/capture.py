@@ -153,19 +153,19 @@ def check_captures(model: Model, inputs: Inputs, peers: dict[str, Any]) -> float
     return worst
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def forward(model: Model, ids: Tensor) -> Tensor:
     logits: Tensor = model.plain(input_ids=ids, use_cache=False).logits
     return logits
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def body(model: Model, ids: Tensor) -> Tensor:
     states: Tensor = model.plain.model(input_ids=ids, use_cache=False).last_hidden_state
     return states
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def hidden_states(model: Model, ids: Tensor) -> object:
     return model.plain(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
 

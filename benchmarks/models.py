@@ -159,7 +159,7 @@ class Model:
 
     @cached_property
     def _length(self) -> float:
-        with torch.inference_mode():
+        with torch.no_grad():
             states = self.plain.model(self.ids(self.prompts(4, 16)), output_hidden_states=True, use_cache=False)
         return float(states.hidden_states[self.steered_layer + 1].float().norm(dim=-1).mean())
 

@@ -76,7 +76,7 @@ class NnsightPeer(Peer):
     def capture(self, ids: Tensor, layers: Sequence[int]) -> list[Tensor]:
         traced = self.traced
         held: list[Any] = []
-        with torch.inference_mode(), traced.trace(ids):
+        with torch.no_grad(), traced.trace(ids):
             for at in layers:
                 held.append(traced.model.layers[at].output.save())
         return held
@@ -84,7 +84,7 @@ class NnsightPeer(Peer):
     def steer(self, ids: Tensor, layer: int, vector: Tensor, new: int) -> Tensor:
         traced = self.traced
         with (
-            torch.inference_mode(),
+            torch.no_grad(),
             traced.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False) as tracer,
         ):
             for _step in tracer.iter[0:new]:
@@ -95,7 +95,7 @@ class NnsightPeer(Peer):
     def steer_each(self, ids: Tensor, layer: int, vectors: Tensor, new: int) -> Tensor:
         """Sixteen invokes in one trace: nnsight's own way to put different edits into one batch."""
         traced = self.traced
-        with torch.inference_mode(), traced.generate(max_new_tokens=new, do_sample=False) as tracer:
+        with torch.no_grad(), traced.generate(max_new_tokens=new, do_sample=False) as tracer:
             for row in range(len(ids)):
                 with tracer.invoke(ids[row : row + 1], attention_mask=torch.ones_like(ids[row : row + 1])):
                     for _step in tracer.iter[0:new]:
@@ -122,7 +122,7 @@ class TransformerLensPeer(Peer):
 
     def capture(self, ids: Tensor, layers: Sequence[int]) -> list[Tensor]:
         names = [f"blocks.{at}.hook_resid_post" for at in layers]
-        with torch.inference_mode():
+        with torch.no_grad():
             _, cache = self.bridge.run_with_cache(ids, names_filter=names)
         return [cache[name] for name in names]
 
@@ -131,7 +131,7 @@ class TransformerLensPeer(Peer):
             return value + vector
 
         hooks = [(f"blocks.{layer}.hook_resid_post", add)]
-        with torch.inference_mode(), self.bridge.hooks(fwd_hooks=hooks):
+        with torch.no_grad(), self.bridge.hooks(fwd_hooks=hooks):
             result = self.bridge.generate(
                 ids,
                 max_new_tokens=new,
@@ -180,7 +180,7 @@ class RepengPeer(Peer):
         return plain_generate(self.controlled, ids, new)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def plain_generate(model: Any, ids: Tensor, new: int) -> Tensor:
     """What ``transformers`` itself samples greedily, ``(batch, new)``."""
     result = model.generate(

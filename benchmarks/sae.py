@@ -120,14 +120,14 @@ def check_features(ours: SAE, weights: dict[str, Tensor], k: int, x: Tensor, pee
     return "values and indices equal to relu + top-k"
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def plain(weights: dict[str, Tensor], x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     dense = torch.relu((x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"])
     values, indices = dense.topk(k)
     return values, indices
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _encoded(sae: Any, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
     values, indices = sae.encode(x).topk(k)
     return values, indices

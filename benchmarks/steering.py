@@ -250,7 +250,7 @@ def one_by_one(model: Model, items: Sequence[Item]) -> list[tuple[int, ...]]:
     return [tuple(int(token) for token in line) for line in found]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def static_batches(model: Model, items: Sequence[Item], *, size: int) -> list[tuple[int, ...]]:
     """``transformers`` on left-padded batches in the order of the queue, each row with its vector."""
     found: list[tuple[int, ...]] = []

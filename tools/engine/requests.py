@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -101,6 +102,14 @@ class Request:
             raise ToolError("a request has a continuation and is to be sampled from; put the tokens into the prompt")
         if self.logits and self.sampling is not None:
             raise ToolError("a request asks for next-token logits and for a sample; make two requests of it")
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        # A request is looked up several times, and its parts are long.
+        return hash((self.prompt, self.continuation, self.sampling, self.interventions, self.captures, self.adapted))
 
     @property
     def tokens(self) -> tuple[int, ...]:
