@@ -104,7 +104,7 @@ def test_a_word_that_comes_first_everywhere_is_judged_by_its_probability() -> No
     line = list(followed_lines(target, [above]))[-1]
     assert line == "  layer 0: 0.9 (1), reference 0.4 (1), unrelated 0.2 to 0.5 (1 to 1): likelier"
     for reference, unrelated in ((0.85, 0.5), (0.4, 0.85)):
-        (alike,) = followed_words(["x"], read(0.9), read(reference), [read(unrelated)])
+        (alike,) = followed_words(["x"], read(0.9), read(reference), [read(0.1), read(unrelated)])
         assert "likelier" not in list(followed_lines(target, [alike]))[-1]
 
 
