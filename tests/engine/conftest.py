@@ -20,7 +20,7 @@ settings.register_profile(
 def patience() -> Iterator[None]:
     """A test in which an engine goes round forever fails instead."""
     call = Call()
-    timer = threading.Timer(240, call.cancelled.set)
+    timer = threading.Timer(120, call.cancelled.set)
     timer.daemon = True
     timer.start()
     with during(call):

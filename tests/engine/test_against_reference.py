@@ -119,7 +119,7 @@ def test_the_reference_stops_where_the_engine_does(llama: Any) -> None:
     assert len(lengths) >= 3
 
 
-@settings(settings.get_profile("engine"), max_examples=45)
+@settings(settings.get_profile("engine"), max_examples=35)
 @given(queue=mixed(4), small=st.booleans())
 def test_any_batch_equals_the_plain_computation(queue: list[Request], small: bool) -> None:
     engine = TIGHT if small else WIDE

@@ -18,6 +18,7 @@ from tests.engine.small import engine_on, small_llama
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["generate", "stream"])
 def test_ten_thousand_prompts_stream_through_in_bounded_memory(kind: str) -> None:
     # Without trimming, the allocator of the C library keeps what was freed and hides what is held.

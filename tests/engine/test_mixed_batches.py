@@ -64,7 +64,7 @@ def at_once(engine: Engine, queues: Sequence[Sequence[Request]]) -> list[list[Ou
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@settings(PROFILE, max_examples=18)
+@settings(PROFILE, max_examples=15)
 @given(queue=mixed(8))
 def test_a_request_in_a_mixed_batch_equals_it_alone(name: str, queue: list[Request]) -> None:
     for request, found in zip(queue, ENGINES[name].run(queue), strict=True):
@@ -80,7 +80,7 @@ def test_callers_in_several_threads_share_batches_and_nothing_else(name: str, qu
             assert_same(output, alone(request))
 
 
-@settings(THREADED, max_examples=20)
+@settings(THREADED, max_examples=14)
 @given(late=requests(), early=st.lists(requests(), min_size=1, max_size=3), step=st.integers(0, 12))
 def test_a_request_may_arrive_at_any_step(late: Request, early: list[Request], step: int) -> None:
     engine = ENGINES["no caches"]
