@@ -57,3 +57,15 @@ def test_perfect_separation_of_few_rows_is_no_certainty() -> None:
     assert 0.4 < found.low < 0.8
     many = measure_auroc(np.arange(400.0), np.arange(400) >= 200)
     assert many.low > 0.97
+
+
+def test_copies_of_rows_add_nothing_where_groups_say_so() -> None:
+    generator = np.random.default_rng(3)
+    labels = np.arange(80) % 2 == 0
+    first, second = generator.normal(size=(2, 80)) + labels * np.array([[1.0], [0.5]])
+    once = auroc_difference(first, second, labels)
+    copies = [np.repeat(values, 6) for values in (first, second, labels)]
+    grouped = auroc_difference(*copies, groups=np.repeat(np.arange(80), 6))
+    assert grouped == pytest.approx(once, abs=0.01)
+    naive = auroc_difference(*copies)
+    assert naive[2] - naive[1] < 0.5 * (once[2] - once[1])

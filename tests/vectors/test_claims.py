@@ -1,5 +1,6 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from safetensors.torch import save_file
 
 from marple.errors import UsageError
 from marple.tools.engine.sites import Site
+from marple.tools.probes.auroc import Auroc
+from marple.tools.probes.claims import Baseline, judge_probe
 from marple.tools.probes.keeping import load_probe, save_probe
 from marple.tools.probes.linear import fit_probe
 from marple.tools.probes.sweep import Rows, sweep_layers
@@ -69,6 +72,26 @@ def test_features_that_outnumber_rows_must_exceed_every_shuffle() -> None:
     assert found.wide
     assert found.null.max() > 0.7, "with 400 features and 24 rows shuffled labels look decodable too"
     assert not sweep_layers(rows("noise", seed=3, count=80, width=24), shuffles=20).wide
+
+
+def test_the_rule_on_made_up_numbers() -> None:
+    null = np.linspace(0.5, 0.7, 201)
+    weak = Baseline(Auroc(0.55, 0.45, 0.65), 0.2, 0.1, 0.3)
+    given: dict[str, Any] = {"null": null, "baselines": {"words": weak}, "per_class": 20, "ood": None}
+
+    def verdict(value: float, low: float, **other: Any) -> str:
+        return judge_probe(Auroc(value, low, 0.9), **{"wide": False, **given, **other}).verdict
+
+    assert verdict(0.695, 0.6) == "decodable beyond baselines"
+    assert verdict(0.685, 0.6) == "no claim", "below 95 % of the shuffles"
+    assert verdict(0.695, 0.6, wide=True) == "no claim", "below the largest of the shuffles"
+    assert verdict(0.71, 0.6, wide=True) == "decodable beyond baselines"
+    assert verdict(0.71, 0.49) == "no claim", "the interval reaches chance"
+    near = Baseline(Auroc(0.6, 0.45, 0.7), 0.1, -0.05, 0.25)
+    assert verdict(0.71, 0.6, baselines={"words": near}) == "no claim", "too few rows to tell them apart"
+    telling = Baseline(Auroc(0.65, 0.55, 0.75), 0.06, -0.05, 0.15)
+    assert verdict(0.71, 0.6, baselines={"length": telling, "words": near}) == "explained by length"
+    assert verdict(0.71, 0.6, baselines={"single word": telling, "length": weak}) == "explained by words"
 
 
 def test_seven_texts_a_side_are_too_few_for_any_claim() -> None:

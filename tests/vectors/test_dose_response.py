@@ -12,9 +12,10 @@ from marple.tools.engine.sites import Site
 from marple.tools.replies import Sampling
 from marple.tools.steering.controls import activation_spread, make_controls, random_direction
 from marple.tools.steering.dose_response import EFFECT, DoseResponse, dose_response
+from marple.tools.steering.measuring import measure
 from marple.tools.steering.outcomes import Continuations, OwnWords, Projection, Words, contains_any, grown_ngrams
 from marple.tools.steering.planted import PROMPTS, Planted, planted_target
-from marple.tools.target.target import Target
+from marple.tools.target.target import Completion, Target
 from marple.tools.target.tiny import tiny_target
 
 SITE = Site(1, "resid_post")
@@ -126,6 +127,26 @@ def test_controls_are_unit_vectors_that_the_seed_draws(planted: Planted) -> None
     variance = (cloud - cloud.mean(dim=0)).square().mean(dim=0)
     assert float(variance[0]) < float(variance.mean()) / 5
     assert max(abs(float(first[f"norm-matched {at}"][0])) for at in (1, 2)) < 0.1, "the constant dimension is not moved"
+
+
+def test_own_words_are_chosen_on_one_half_of_the_samples_and_counted_on_the_other(tiny: Target) -> None:
+    def replies(chosen_on: str, counted_on: str) -> list[list[Completion]]:
+        return [[Completion(text, (1,), "stop", 1) for text in (chosen_on, chosen_on, counted_on, counted_on)]] * 4
+
+    table = [replies("a cat", "a red cat"), replies("a red cat", "a cat"), replies("a lamp", "a red lamp")]
+    found = measure(
+        tiny,
+        [[1]] * 4,
+        [(), (), ()],
+        table,
+        OwnWords(),
+        directions=["effect"],
+        scales=[-1.0, 1.0],
+        fluent=np.array([[True, True]]),
+    )
+    assert found.own_words == {"effect +": ("lamp",), "effect -": ("red",)}
+    assert found.steered.tolist() == [[0.0] * 4, [1.0] * 4]
+    assert found.unsteered.tolist() == [[1.0] * 4, [0.0] * 4]
 
 
 def test_words_are_found_whole_and_in_any_case() -> None:

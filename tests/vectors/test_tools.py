@@ -209,6 +209,10 @@ def test_project_shows_the_planted_direction_at_its_tokens(planted: Planted) -> 
     )
     by_hand = states[Site(0, "resid_pre")][0] @ planted.direction
     assert [row["projection"] for row in rows] == pytest.approx(by_hand.tolist(), abs=1e-4)
+    middle, spread = result.data["neutral_mean"], result.data["neutral_deviation"]
+    assert abs(middle) > 0.01
+    by_z = [(row["projection"] - middle) / spread for row in rows[1:]]
+    assert [row["z"] for row in rows] == pytest.approx([0.0, *by_z])
     strongest = sorted(rows, key=lambda row: row["z"])
     assert (strongest[0]["token"], strongest[-1]["token"]) == (" bad", " good")
     assert strongest[0]["outside"]

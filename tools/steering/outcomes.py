@@ -97,7 +97,8 @@ def grown_ngrams(steered: Sequence[str], unsteered: Sequence[str], *, most: int)
 
 def _pick(names: Sequence[str], z: NDArray[np.float64], most: int) -> tuple[str, ...]:
     chosen: list[str] = []
-    for at in np.argsort(-z, kind="stable"):
+    # Of n-grams that say the same the shortest stands for all.
+    for at in sorted(range(len(names)), key=lambda at: (-round(float(z[at]), 6), names[at].count(" "))):
         name = names[at]
         if z[at] < _LEAST_Z or len(chosen) == most:
             break
