@@ -48,6 +48,8 @@ def test_words_that_a_direction_brings_are_found_and_its_controls_get_their_own(
     found = run(planted.target, planted.direction, outcome=OwnWords(), sampling=Sampling(4, 1.0, 6))
     assert "lamp" in found.own_words["effect +"]
     assert {key.rpartition(" ")[0] for key in found.own_words} == {EFFECT, *found.directions[1:]}
+    best = next(dose for dose in found.of(EFFECT) if dose.scale == found.verdict.scale)
+    assert best.outcome - found.unsteered.outcome == pytest.approx(found.verdict.change)
     at_one = {dose.direction: dose.outcome for dose in found.doses if dose.scale == 1.0}
     assert at_one.pop(EFFECT) > max(at_one.values())
 

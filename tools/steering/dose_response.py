@@ -88,7 +88,7 @@ def dose_response(
         target, prompts, [(), *arms], replies, outcome, directions=list(directions), scales=scales, fluent=fluent
     )
     changes = (found.steered - found.unsteered).reshape(len(directions), len(scales), len(prompts))
-    unsteered = _dose("unsteered", 0.0, found.unsteered[0], fluencies[0], "", replies[0], shares)
+    unsteered = _dose("unsteered", 0.0, found.unsteered[int(np.argmax(scales))], fluencies[0], "", replies[0], shares)
     doses = [
         _dose(name, scale, found.steered[at], fluencies[at + 1], problems[at], replies[at + 1], shares)
         for at, (name, scale) in enumerate((name, scale) for name in directions for scale in scales)

@@ -64,6 +64,7 @@ class DoseResponse:
     """Length of what is added at scale 1, in the activations' units."""
     scales: tuple[float, ...]
     unsteered: Dose
+    """Scale 0; with ``OwnWords`` measured by the words of the effect's largest scale."""
     doses: tuple[Dose, ...]
     """The effect's first, then each control's, by scale."""
     verdict: Verdict
