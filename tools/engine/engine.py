@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
+from marple.errors import ToolError
 from marple.tools.calls import check_cancelled, current_call, report_progress
 from marple.tools.engine.architecture import Architecture
 from marple.tools.engine.batches import alike
@@ -33,7 +34,8 @@ _MOST_ROWS = 256
 class Engine:
     """Runs requests on one model, for callers in any number of threads.
 
-    One of the waiting callers drives, step by step, for all; when its own requests are done the next takes over.
+    One of the waiting callers drives, step by step, for all; when its own requests are done the next takes over. A
+    model belongs to one engine: two would turn each other's adapter on and off.
 
     Args:
         architecture: the model and its parts.
@@ -67,6 +69,7 @@ class Engine:
         self._prefixes = PrefixCache(prefix_bytes)
         self._reader = Reader(self.runner, self._prefixes, self.work, use=self._use, chunk=chunk)
         self._lanes = {adapted: Lane(self._reader, self, stop_tokens=stop_tokens) for adapted in (True, False)}
+        self._keeps_prefixes = prefix_bytes > 0
         self._switch = switch
         self._adapted = True
         self._driving = False
@@ -148,12 +151,21 @@ class Engine:
                 jobs[request].places.append(place)
                 self.work.cache_hits += 1
             else:
+                self._check_tokens(request)
                 jobs[request] = Job(request, ticket, [place], arrival=next(self._arrivals))
         ticket.left = sum(len(job.places) for job in jobs.values())
         return list(jobs.values())
 
+    def _check_tokens(self, request: Request) -> None:
+        vocab = self.runner.architecture.vocab
+        low, high = min(request.tokens), max(request.tokens)
+        if low < 0 or high >= vocab:
+            bad = low if low < 0 else high
+            raise ToolError(f"token {bad} does not exist; this model has tokens from 0 to {vocab - 1}")
+
     def _enter(self, jobs: Sequence[Job]) -> None:
-        self._seeds += shared_prefixes(jobs)
+        if self._keeps_prefixes:
+            self._seeds += shared_prefixes(jobs)
         for job in jobs:
             self._line_up(job)
 
@@ -192,11 +204,12 @@ class Engine:
     def _step(self) -> None:
         """One pass over waiting prompts, and one token more for every row that is generating."""
         self._drop_abandoned()
-        self._read_seeds()
-        if self._singles:
+        if self._seeds:
+            self._read_seed()
+        elif self._singles:
             self._read_singles()
         for lane in self._lanes.values():
-            if lane.waiting:
+            if lane.waiting and not self._seeds:
                 lane.admit()
             if lane.rows:
                 self.guarded(list(lane.rows), lane.decode)
@@ -215,16 +228,17 @@ class Engine:
         for lane in self._lanes.values():
             lane.free([at for at, job in enumerate(lane.rows) if job.ticket.finished])
 
-    def _read_seeds(self) -> None:
+    def _read_seed(self) -> None:
+        """The next prefix that several prompts share; what needs it waits, and who is generating goes on."""
         with self.lock:
-            seeds, self._seeds = self._seeds, []
-        for adapted, tokens, ticket in seeds:
-            try:
-                self._reader.seed(adapted, tokens)
-            except Exception as error:
-                # Without it the prompts are read whole.
-                if not _out_of_memory(error):
-                    ticket.fail(error)
+            adapted, tokens, ticket = self._seeds.pop(0)
+        try:
+            self._reader.seed(adapted, tokens)
+        except Exception as error:
+            # Without it the prompts are read whole.
+            if not _out_of_memory(error):
+                ticket.fail(error)
+                self._abandoned = True
 
     def _read_singles(self) -> None:
         """One batch of requests that generate nothing."""
@@ -261,6 +275,7 @@ class Engine:
             self._abandoned = True
             return
         with self.lock:
+            job.answered = True
             self._results.add(job.request, output)
             for at, place in enumerate(job.places):
                 job.ticket.outputs[place] = copied(output) if at else output
@@ -284,11 +299,12 @@ class Engine:
         """Put the jobs of a batch that did not fit in line again, for half as many rows at a time."""
         if self.runner.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(jobs) == 1:
+        self._prefixes.clear()
+        fewer = len(jobs) // 2
+        if not fewer:
             jobs[0].ticket.fail(MemoryError("one request alone does not fit into the device's memory"))
             self._abandoned = True
             return
-        fewer = len(jobs) // 2
         self.most_rows = min(self.most_rows, fewer)
         self.batch_tokens = min(self.batch_tokens, fewer * max(job.final_length for job in jobs))
         _log.warning("out of memory with a batch of %d: going on with %d", len(jobs), fewer)
@@ -299,8 +315,9 @@ class Engine:
             lane.free([at for at, job in enumerate(lane.rows) if id(job) in again])
         with self.lock:
             for job in jobs:
-                job.restart()
-                self._line_up(job)
+                if not job.answered:
+                    job.restart()
+                    self._line_up(job)
 
     def _use(self, adapted: bool) -> None:
         if self._switch is not None and adapted != self._adapted:

@@ -62,6 +62,8 @@ class Job:
     """For each capture what was read so far, ``(token, d_model)`` each."""
     logits: Tensor | None = None
     finish: Literal["stop", "length"] = "length"
+    answered: bool = False
+    """Whether its answer was handed over."""
 
     def __post_init__(self) -> None:
         self.restart()

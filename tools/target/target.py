@@ -412,6 +412,8 @@ class Target:
             self.checked(edit)
             if edit.positions is not None:
                 self._check_positions(edit.positions, prompt)
+            if edit.exclude_positions:
+                self._check_positions(edit.exclude_positions, prompt)
         return tuple(edits)
 
     def _check_site(self, site: Site) -> None:
