@@ -97,13 +97,14 @@ def overhead_rows(plan: Plan) -> list[Row]:
     repeats = 3 if plan.rounds > 2 else 1
     variants = {
         "forward": Variant(lambda inputs: forward(model, inputs.ids)),
+        "forward, last logits": Variant(lambda inputs: forward(model, inputs.ids, last=True)),
         "body": Variant(lambda inputs: body(model, inputs.ids)),
         # Other prompts at every repetition: the answer to an equal request would come from the cache.
         "capture": Variant(lambda inputs: ours(model, model.prompts(1, 4), layers), repeats=repeats),
         "next_logits": Variant(lambda inputs: model.target.next_logits(model.prompts(1, 4)), repeats=repeats),
         **{name: Variant(partial(_peer_capture, peer, layers), repeats=repeats) for name, peer in peers.items()},
     }
-    for floor in ("forward", "body"):
+    for floor in ("forward", "forward, last logits", "body"):
         variants[floor] = Variant(variants[floor].work, repeats=repeats)
     timings = interleave(variants, rounds=max(plan.rounds, 3 * plan.rounds), prepare=prepare)
 
@@ -129,7 +130,13 @@ def overhead_rows(plan: Plan) -> list[Row]:
             "forward without the LM head",
             [*peers],
         ),
-        one("one call beyond the forward, logits of 1 x 4 tokens", "next_logits", "forward", "plain forward", []),
+        one(
+            "one call beyond the forward, logits of 1 x 4 tokens",
+            "next_logits",
+            "forward, last logits",
+            "forward, logits of the last token",
+            [],
+        ),
     ]
 
 
@@ -154,8 +161,8 @@ def check_captures(model: Model, inputs: Inputs, peers: dict[str, Any]) -> float
 
 
 @torch.no_grad()
-def forward(model: Model, ids: Tensor) -> Tensor:
-    logits: Tensor = model.plain(input_ids=ids, use_cache=False).logits
+def forward(model: Model, ids: Tensor, *, last: bool = False) -> Tensor:
+    logits: Tensor = model.plain(input_ids=ids, use_cache=False, logits_to_keep=int(last)).logits
     return logits
 
 

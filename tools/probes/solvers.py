@@ -64,8 +64,8 @@ class Training:
     width: int
 
 
-def trainings(prepared: Prepared, targets: Tensor, fold: Tensor) -> Iterator[tuple[Tensor, Training]]:
-    """For each fold the indices of its rows, and the sums over all other rows."""
+def trainings(prepared: Prepared, targets: Tensor, fold: Tensor) -> Iterator[tuple[Tensor, Tensor, Training]]:
+    """For each fold the indices of its rows, these rows, and the sums over all other rows."""
     rows = prepared.rows
     parts = [torch.nonzero(fold == at).squeeze(1) for at in range(int(fold.max()) + 1)]
     held = [rows[part] for part in parts]
@@ -80,6 +80,7 @@ def trainings(prepared: Prepared, targets: Tensor, fold: Tensor) -> Iterator[tup
         rest = torch.nonzero(fold != at).squeeze(1)
         yield (
             part,
+            held[at],
             Training(
                 count,
                 mean,
@@ -127,8 +128,7 @@ def held_out_scores(
         ``(strength, row, label vector)``; above 0 means positive.
     """
     scores = torch.empty(len(strengths), *targets.shape, dtype=prepared.rows.dtype)
-    for part, training in trainings(prepared, targets, fold):
-        held = prepared.rows[part]
+    for part, held, training in trainings(prepared, targets, fold):
         for at, (weight, bias) in enumerate(solve(training, method=method, strengths=strengths)):
             scores[at, part] = torch.addmm(bias, held, weight)
     return scores
@@ -147,7 +147,7 @@ def solve(training: Training, *, method: Method, strengths: Sequence[float]) -> 
         quarter = 0.25 if method == "logistic" else 1.0
         for strength in strengths:
             penalty = strength * mean_variance * quarter
-            factor = _cholesky(training.scatter * quarter, penalty)
+            factor = _cholesky(training.scatter, penalty, share=quarter)
             if method == "ridge":
                 weight = torch.cholesky_solve(training.cross, factor)
                 yield weight, training.target_mean - training.mean @ weight
@@ -155,15 +155,15 @@ def solve(training: Training, *, method: Method, strengths: Sequence[float]) -> 
                 yield _logistic(training, factor, penalty)
 
 
-def _cholesky(scatter: Tensor, penalty: Tensor) -> Tensor:
-    """Factor of the matrix plus a multiple of the identity; in double precision where single does not suffice."""
-    shifted = scatter.clone()
+def _cholesky(scatter: Tensor, penalty: Tensor, *, share: float) -> Tensor:
+    """Factor of a share of the matrix plus a multiple of the identity; in double precision where single does not do."""
+    shifted = scatter * share
     shifted.diagonal().add_(penalty)
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(shifted)
     if not int(failed):
         return factor
-    exact = scatter.double()
+    exact = scatter.double() * share
     exact.diagonal().add_(max(float(penalty), 1e-9 * float(exact.diagonal().max()) + 1e-30))
     factor = torch.linalg.cholesky(exact).to(scatter.dtype)
     return factor
