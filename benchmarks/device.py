@@ -47,7 +47,7 @@ def device_figures(plan: Plan) -> dict[str, Any]:
     plain, steered = (figures["tokens per second"][name] for name in ("ours, unsteered", "ours, a vector for each row"))
     figures["steered over unsteered"] = steered / plain
     if model.device.startswith("cuda"):
-        # One more token each, so that what happens once per call falls out of the difference.
+        # The difference between twice as many tokens and as many: what happens once per call falls out of it.
         figures["host syncs per generated token"] = {
             name: (_syncs(way(2 * new)) - _syncs(way(new))) / new for name, way in _by_length(model, inputs).items()
         }
