@@ -12,6 +12,7 @@
     ├── OrganismError            an organism could not be built or is not what its recipe says
     │   └── GateError            built, but a measured rate is outside the recipe's gate
     ├── SandboxError
+    │   ├── SandboxUnavailableError  a backend cannot give here what it promises
     │   ├── WorkerDiedError      the worker process ended
     │   ├── WorkerTimeoutError   no reply within the call's time
     │   ├── WireError            a frame was oversized, malformed or unexpected
@@ -36,6 +37,7 @@ __all__ = [
     "ModelError",
     "OrganismError",
     "SandboxError",
+    "SandboxUnavailableError",
     "StagingError",
     "StorageError",
     "TargetRefusedError",
@@ -101,6 +103,10 @@ class GateError(OrganismError):
 
 class SandboxError(MarpleError):
     """Base of what can go wrong with a worker."""
+
+
+class SandboxUnavailableError(SandboxError):
+    """A backend cannot give on this machine what it promises; says what is missing and how to get it."""
 
 
 class WorkerDiedError(SandboxError):

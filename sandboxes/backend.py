@@ -14,9 +14,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from marple.errors import SandboxError, UnknownNameError
+from marple.errors import SandboxUnavailableError, UnknownNameError
 
-__all__ = ["Backend", "BackendStatus", "Launched", "Limits", "backends", "choose_backend", "find_backends"]
+__all__ = [
+    "CODE_WORKER",
+    "TOOL_WORKER",
+    "Backend",
+    "BackendStatus",
+    "Launched",
+    "Limits",
+    "Program",
+    "backends",
+    "choose_backend",
+    "find_backends",
+]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What runs inside a sandbox: ``main(root)`` of a module of Marple's, or a script of the host's.
+
+    A script is for probes and tests; code written by an agent is never a program, it reaches the code worker as the
+    argument of a call.
+    """
+
+    name: str
+    module: str | None = None
+    """A module below ``marple.tools``."""
+    script: Path | None = None
+    """A Python file; it is given the staged directory's path as its one argument."""
+    holds_agent_code: bool = False
+    """Whether code written by an agent will run in it: only a backend that contains it may start it."""
+
+
+TOOL_WORKER = Program("tool worker", module="marple.tools.worker")
+CODE_WORKER = Program("code worker", module="marple.tools.code.supervisor", holds_agent_code=True)
 
 
 @dataclass(frozen=True)
@@ -28,11 +60,16 @@ class Limits:
     start_seconds: float = 180.0
     """Longest time from the start of the process to the loaded target."""
     memory_gib: float | None = None
-    """Address space in GiB; None sets no limit. Must be None with CUDA, which reserves far more than it uses."""
+    """Memory of the whole sandbox in GiB, all its processes and temporary files together; None for three quarters of
+    this machine's."""
     file_mib: int = 64
     """Largest file the worker can write, in MiB."""
+    scratch_mib: int = 64
+    """Size of the sandbox's temporary files together, in MiB, where it has a file tree of its own."""
     descriptors: int = 512
-    """Most open descriptors of the worker."""
+    """Most open descriptors of one process."""
+    processes: int = 256
+    """Most processes and threads of the sandbox."""
     threads: int | None = None
     """Threads of torch; None leaves torch's default, one for each core."""
     device: str = "auto"
@@ -92,11 +129,16 @@ class Backend(Protocol):
     def probe(self) -> BackendStatus:
         """Whether it works here, found out by trying, not by asking for versions."""
 
-    async def launch(self, root: Path, limits: Limits) -> Launched:
-        """Start ``python -I -B -m marple.tools.worker`` on a staged directory.
+    @property
+    def contains_code(self) -> bool:
+        """Whether code written by an agent may run in it."""
+
+    async def launch(self, root: Path, limits: Limits, program: Program = TOOL_WORKER) -> Launched:
+        """Start a program on a staged directory.
 
         Raises:
-            SandboxError: the process could not be started, or a protection it promises could not be set up.
+            SandboxUnavailableError: a protection it promises cannot be set up here.
+            SandboxError: the process could not be started.
         """
 
 
@@ -121,7 +163,7 @@ def choose_backend(name: str = "auto") -> Backend:
 
     Raises:
         UnknownNameError: there is no backend of this name.
-        SandboxError: it does not work here; the message says why.
+        SandboxUnavailableError: it does not work here; the message says why.
     """
     found = find_backends()
     if name == "auto":
@@ -132,10 +174,10 @@ def choose_backend(name: str = "auto") -> Backend:
             if status.available:
                 return backend
             reasons.append(f"{backend.name}: {status.reason}")
-        raise SandboxError(f"no backend works on this machine ({'; '.join(reasons)}); see marple doctor")
+        raise SandboxUnavailableError(f"no backend works on this machine ({'; '.join(reasons)}); see marple doctor")
     if name not in found:
         raise UnknownNameError("sandbox backend", name, [*found, "auto"])
     status = found[name].probe()
     if not status.available:
-        raise SandboxError(f"the {name} backend does not work on this machine: {status.reason}")
+        raise SandboxUnavailableError(f"the {name} backend does not work on this machine: {status.reason}")
     return found[name]

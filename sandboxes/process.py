@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marple.errors import SandboxError
-from marple.sandboxes.backend import BackendStatus, Limits
+from marple.errors import SandboxError, SandboxUnavailableError
+from marple.sandboxes.backend import TOOL_WORKER, BackendStatus, Limits, Program
 
 __all__ = ["BACKEND", "ProcessBackend", "WorkerProcess"]
 
@@ -46,6 +46,7 @@ class ProcessBackend:
     """The program; the staged directory is added as its last argument."""
     name: str = "process"
     preference: int = 10
+    contains_code: bool = False
 
     def probe(self) -> BackendStatus:
         """Available on every POSIX system."""
@@ -58,8 +59,10 @@ class ProcessBackend:
             stamp={**_STAMP, "rlimits": _rlimits(Limits()) if _can_limit() else {}},
         )
 
-    async def launch(self, root: Path, limits: Limits) -> WorkerProcess:
+    async def launch(self, root: Path, limits: Limits, program: Program = TOOL_WORKER) -> WorkerProcess:
         """Start the worker with nothing of the host's but three pipes."""
+        if program.holds_agent_code:
+            raise SandboxUnavailableError("the process backend never runs code written by an agent")
         try:
             process = subprocess.Popen(
                 [*self.command, str(root)],

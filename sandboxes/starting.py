@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marple.sandboxes.backend import Backend, Limits, choose_backend
+from marple.sandboxes.backend import TOOL_WORKER, Backend, Limits, Program, choose_backend
 from marple.sandboxes.client import Worker
 from marple.sandboxes.staging import StagedTarget
 from marple.tools.messages import WorkerConfig
@@ -13,7 +13,11 @@ __all__ = ["start_worker"]
 
 
 async def start_worker(
-    staged: StagedTarget, *, backend: str | Backend = "auto", limits: Limits | None = None
+    staged: StagedTarget,
+    *,
+    backend: str | Backend = "auto",
+    limits: Limits | None = None,
+    program: Program = TOOL_WORKER,
 ) -> Worker:
     """Start a worker on a staged target and wait until it is ready.
 
@@ -21,6 +25,7 @@ async def start_worker(
         staged: what ``stage`` returned; the worker sees nothing else of the host's on purpose.
         backend: a backend's name, ``auto`` for the strongest that works here, or a backend.
         limits: times, memory, device; None for the defaults.
+        program: which worker: the one with the tools, or the one for code written by an agent.
 
     Raises:
         UnknownNameError: there is no such backend.
@@ -29,7 +34,7 @@ async def start_worker(
     """
     limits = limits or Limits()
     chosen = choose_backend(backend) if isinstance(backend, str) else backend
-    worker = Worker(await chosen.launch(staged.root, limits), limits)
+    worker = Worker(await chosen.launch(staged.root, limits, program), limits)
     config = WorkerConfig(
         target=_inside(staged.root, staged.target),
         reference=None if staged.reference is None else _inside(staged.root, staged.reference),

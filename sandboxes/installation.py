@@ -1,0 +1,119 @@
+"""What of this installation a worker needs, and under which neutral names a sandbox with its own file tree shows it.
+
+Inside there is Python at ``/python`` (or where it is, below ``/usr``), the environment's libraries under ``/sbx/site``,
+and of Marple the tools and what confines them, under ``/sbx/code``. The tasks, which hold the truth, and every other
+trace of Marple among the libraries stay outside: where it is installed says whose machine this is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from marple.errors import SandboxError
+
+__all__ = ["CODE", "INSIDE", "ROOT", "SITE", "Installation", "Mount", "find_installation"]
+
+ROOT = PurePosixPath("/sbx/root")
+"""Where the staged directory is, inside."""
+CODE = PurePosixPath("/sbx/code")
+"""Where the package ``marple`` is, inside; to be put on ``sys.path``."""
+INSIDE = PurePosixPath("/sbx/inside")
+"""Where the scripts that confine the process are, inside."""
+SITE = PurePosixPath("/sbx/site")
+"""Where the environment's libraries are, inside: ``/sbx/site/0``, ``/sbx/site/1``, ..."""
+
+_USR = Path("/usr")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One file or directory of the host's that is shown read-only inside."""
+
+    source: Path
+    inside: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The interpreter, the libraries and the sources a worker runs from."""
+
+    python: Path
+    """The interpreter itself, not a link of a virtual environment."""
+    home: Path
+    """What the interpreter was installed under (``sys.base_prefix``)."""
+    site: tuple[Path, ...]
+    """The directories of installed libraries."""
+    sources: tuple[Mount, ...]
+    """The parts of Marple that run inside."""
+
+    @property
+    def home_inside(self) -> PurePosixPath:
+        """Where ``home`` is inside: as it is below ``/usr``, which every sandbox shows, else ``/python``."""
+        return PurePosixPath(self.home) if self.home.is_relative_to(_USR) else PurePosixPath("/python")
+
+    @property
+    def python_inside(self) -> PurePosixPath:
+        """Path of the interpreter inside."""
+        return self.home_inside / self.python.relative_to(self.home).as_posix()
+
+    @property
+    def sys_path_inside(self) -> tuple[str, ...]:
+        """What is put before ``sys.path`` inside."""
+        return (str(CODE), *(str(SITE / str(number)) for number in range(len(self.site))))
+
+    def mounts(self) -> list[Mount]:
+        """Everything that is shown read-only inside beside ``/usr`` and the staged directory, parents first."""
+        mounts = [] if self.home.is_relative_to(_USR) else [Mount(self.home, self.home_inside)]
+        mounts += [Mount(folder, SITE / str(number)) for number, folder in enumerate(self.site)]
+        return [*mounts, *self.sources]
+
+    def hidden(self) -> list[Mount]:
+        """What must be covered with nothing inside, because it lies in a shown directory and tells of the host.
+
+        The sources say what is covered; directories want an empty directory over them, files an empty file.
+        """
+        return [
+            Mount(path, SITE / str(number) / path.name)
+            for number, folder in enumerate(self.site)
+            for path in sorted(folder.iterdir())
+            if "marple" in path.name.lower() or path.name.startswith("__editable__") or path.suffix == ".pth"
+        ]
+
+    def readable(self) -> list[Path]:
+        """What a worker without a file tree of its own has to read: the same things where the host has them."""
+        return [self.home, *self.site, *(mount.source for mount in self.sources)]
+
+
+@cache
+def find_installation() -> Installation:
+    """The installation that this process runs from.
+
+    Raises:
+        SandboxError: the interpreter lies in an unusual place.
+    """
+    python, home = Path(os.path.realpath(sys.executable)), Path(os.path.realpath(sys.base_prefix))
+    if not python.is_relative_to(home):
+        raise SandboxError(f"the interpreter {python} is not below its prefix {home}; use a virtual environment of it")
+    paths = sysconfig.get_paths()
+    site = tuple(dict.fromkeys(Path(os.path.realpath(paths[kind])) for kind in ("purelib", "platlib")))
+    return Installation(python, home, site, _sources())
+
+
+def _sources() -> tuple[Mount, ...]:
+    # Each folder is looked up, not assumed: an editable installation keeps them apart.
+    import marple
+    import marple.tools
+
+    package, tools = Path(marple.__path__[0]), Path(marple.tools.__path__[0])
+    inside = Path(__file__).parent / "inside"
+    return (
+        Mount(package / "__init__.py", CODE / "marple" / "__init__.py"),
+        Mount(package / "errors.py", CODE / "marple" / "errors.py"),
+        Mount(tools, CODE / "marple" / "tools"),
+        Mount(inside, INSIDE),
+    )
