@@ -15,7 +15,7 @@ from marple.agent.approval import open_approver
 from marple.agent.investigator import Investigator
 from marple.agent.models import PRICES_VARIABLE, load_prices
 from marple.errors import CorruptTraceError, TargetRefusedError, UsageError
-from marple.sandboxes.backend import choose_backend
+from marple.sandboxes import choose_backend
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case, case_for_target, find_case
 from marple.tools.target.checkpoint import check_target_dir, find_target
@@ -67,6 +67,7 @@ class RunConfig:
         Raises:
             UsageError: neither or both of ``case`` and ``target`` are given, or a name, limit or file is unknown.
             TargetRefusedError: the target or its reference cannot be loaded safely.
+            SandboxUnavailableError: the isolation backend does not work on this machine.
         """
         if (case is None) == (target is None):
             raise UsageError("say what to examine: a case such as hidden-goal/nano-01, or --target PATH_OR_ID")
@@ -105,6 +106,7 @@ class RunConfig:
             "budget": asdict(self.budget),
             "approval": self.approval,
             "sandbox": self.sandbox,
+            "isolation": dict(choose_backend(self.sandbox).status.stamp),
             "saes": [str(path.resolve()) for path in self.saes],
             "corpus": None if self.corpus is None else str(self.corpus.resolve()),
             "versions": _versions(),

@@ -1,6 +1,7 @@
 """Where experiments run: staging a target, starting a worker on it, talking to that worker."""
 
-from marple.sandboxes.backend import BackendStatus, Limits, backends
+from marple.sandboxes.backend import BackendStatus, Limits
+from marple.sandboxes.choosing import backends, choose_backend
 from marple.sandboxes.client import SelfTestOutcome, ToolInfo, Worker
 from marple.sandboxes.endings import WorkerEnd
 from marple.sandboxes.outstanding import OnProgress
@@ -17,6 +18,7 @@ __all__ = [
     "Worker",
     "WorkerEnd",
     "backends",
+    "choose_backend",
     "stage",
     "start_worker",
 ]

@@ -1,4 +1,4 @@
-"""What an isolation backend is, and how one is found and chosen.
+"""What an isolation backend is, and where they are found.
 
 A backend is one file in this package with a module-level ``BACKEND``; nothing is registered anywhere. It starts a
 worker in its kind of isolation and says honestly, in a stamp that ends up in the trace, what that kind gives.
@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from marple.errors import SandboxUnavailableError, UnknownNameError
-
 __all__ = [
     "CODE_WORKER",
     "TOOL_WORKER",
@@ -24,8 +22,6 @@ __all__ = [
     "Launched",
     "Limits",
     "Program",
-    "backends",
-    "choose_backend",
     "find_backends",
 ]
 
@@ -87,7 +83,7 @@ class BackendStatus:
     reason: str = ""
     """Why it is not available, or what it lacks."""
     stamp: Mapping[str, Any] = field(default_factory=dict)
-    """What the trace of a run on it would say."""
+    """What the trace of a run on it would say; ``open`` lists what could be done from inside."""
 
 
 class Launched(Protocol):
@@ -127,7 +123,7 @@ class Backend(Protocol):
         """``auto`` takes the available backend with the highest one; 0 is never taken by itself."""
 
     def probe(self) -> BackendStatus:
-        """Whether it works here, found out by trying, not by asking for versions."""
+        """Whether what it needs is there; whether it holds is found out by ``probing.status_of``, which starts it."""
 
     @property
     def contains_code(self) -> bool:
@@ -151,33 +147,3 @@ def find_backends() -> dict[str, Backend]:
         if backend is not None:
             found[backend.name] = backend
     return dict(sorted(found.items()))
-
-
-def backends() -> dict[str, BackendStatus]:
-    """What each backend gives on this machine."""
-    return {name: backend.probe() for name, backend in find_backends().items()}
-
-
-def choose_backend(name: str = "auto") -> Backend:
-    """The backend of this name, or with ``auto`` the strongest one that works here.
-
-    Raises:
-        UnknownNameError: there is no backend of this name.
-        SandboxUnavailableError: it does not work here; the message says why.
-    """
-    found = find_backends()
-    if name == "auto":
-        order = sorted((b for b in found.values() if b.preference > 0), key=lambda b: -b.preference)
-        reasons = []
-        for backend in order:
-            status = backend.probe()
-            if status.available:
-                return backend
-            reasons.append(f"{backend.name}: {status.reason}")
-        raise SandboxUnavailableError(f"no backend works on this machine ({'; '.join(reasons)}); see marple doctor")
-    if name not in found:
-        raise UnknownNameError("sandbox backend", name, [*found, "auto"])
-    status = found[name].probe()
-    if not status.available:
-        raise SandboxUnavailableError(f"the {name} backend does not work on this machine: {status.reason}")
-    return found[name]

@@ -59,13 +59,16 @@ class ProcessBackend:
             stamp={**_STAMP, "rlimits": _rlimits(Limits()) if _can_limit() else {}},
         )
 
+    def _command(self, program: Program) -> Sequence[str]:
+        return self.command if program.script is None else (sys.executable, "-I", "-B", str(program.script))
+
     async def launch(self, root: Path, limits: Limits, program: Program = TOOL_WORKER) -> WorkerProcess:
         """Start the worker with nothing of the host's but three pipes."""
         if program.holds_agent_code:
             raise SandboxUnavailableError("the process backend never runs code written by an agent")
         try:
             process = subprocess.Popen(
-                [*self.command, str(root)],
+                [*self._command(program), str(root)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

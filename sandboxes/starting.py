@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marple.sandboxes.backend import TOOL_WORKER, Backend, Limits, Program, choose_backend
+from marple.sandboxes.backend import TOOL_WORKER, Backend, Limits, Program
+from marple.sandboxes.choosing import choose_backend
 from marple.sandboxes.client import Worker
 from marple.sandboxes.staging import StagedTarget
 from marple.tools.messages import WorkerConfig
@@ -30,10 +31,11 @@ async def start_worker(
     Raises:
         UnknownNameError: there is no such backend.
         TargetRefusedError: the worker will not load this target.
+        SandboxUnavailableError: the backend does not work on this machine.
         SandboxError: the worker could not be started, or failed, died or took too long while loading.
     """
     limits = limits or Limits()
-    chosen = choose_backend(backend) if isinstance(backend, str) else backend
+    chosen = choose_backend(backend).backend if isinstance(backend, str) else backend
     worker = Worker(await chosen.launch(staged.root, limits, program), limits)
     config = WorkerConfig(
         target=_inside(staged.root, staged.target),
