@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from marple.errors import SandboxUnavailableError, UnknownNameError
@@ -31,9 +31,10 @@ class Chosen:
         )
 
 
-def backends() -> dict[str, BackendStatus]:
-    """What each backend gives on this machine, found out by starting it."""
-    return {name: status_of(backend) for name, backend in find_backends().items()}
+def backends(names: Collection[str] | None = None) -> dict[str, BackendStatus]:
+    """What each backend, or each of these, gives on this machine, found out by starting it."""
+    found = find_backends()
+    return {name: status_of(backend) for name, backend in found.items() if names is None or name in names}
 
 
 def choose_backend(name: str = "auto") -> Chosen:

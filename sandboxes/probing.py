@@ -24,7 +24,7 @@ from marple.sandboxes.backend import Backend, BackendStatus, Launched, Limits, P
 from marple.sandboxes.scratch import claim_scratch
 from marple.tools import wire
 
-__all__ = ["CHECKS", "Check", "Examination", "examine", "status_of"]
+__all__ = ["CHECKS", "Check", "Examination", "examine", "last_examination", "status_of"]
 
 _PROBE = Program("probe", script=Path(__file__).parent / "inside" / "probe.py")
 _SECONDS = 30.0
@@ -315,6 +315,11 @@ def _examined(backend: Backend) -> Examination:
         if backend.name not in _EXAMINED:
             _EXAMINED[backend.name] = examine(backend)
         return _EXAMINED[backend.name]
+
+
+def last_examination(name: str) -> Examination | None:
+    """What this process has found of the backend of this name, None where it never came to that."""
+    return _EXAMINED.get(name)
 
 
 def status_of(backend: Backend) -> BackendStatus:

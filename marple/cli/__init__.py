@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from marple.cli import demo, doctor, organisms, run, runs, sae, tasks, tool
+from marple.cli import demo, doctor, organisms, run, runs, sae, sandbox, tasks, tool
 from marple.errors import MarpleError, UsageError
 
 __all__ = ["app", "main"]
@@ -33,6 +33,7 @@ app.command("tool")(tool.tool)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(sae.app, name="sae")
+app.add_typer(sandbox.app, name="sandbox")
 app.command("doctor")(doctor.doctor)
 
 

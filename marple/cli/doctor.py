@@ -72,12 +72,23 @@ def _device() -> Finding:
 
 
 def _isolation() -> list[Finding]:
-    from marple.sandboxes import backends
+    from marple.errors import SandboxUnavailableError
+    from marple.sandboxes import backends, choose_backend
 
-    return [
-        Finding(f"isolation {name}", True if status.available else None, f"{status.reason or 'available'}")
+    findings = [
+        Finding(f"isolation {name}", True if status.available else None, f"{status.reason or 'everything held'}")
         for name, status in backends().items()
     ]
+    try:
+        chosen = choose_backend()
+    except SandboxUnavailableError as error:
+        return [*findings, Finding("isolation auto", False, str(error))]
+    stamp = chosen.status.stamp
+    findings.append(Finding("isolation auto", True, f"{chosen.backend.name}, isolation {stamp.get('isolation')}"))
+    findings += [Finding("isolation warning", None, str(warning)) for warning in stamp.get("warnings", ())]
+    offered = not chosen.python_refusal
+    findings.append(Finding("tool python", True if offered else None, chosen.python_refusal or "offered"))
+    return findings
 
 
 def _keys() -> list[Finding]:
