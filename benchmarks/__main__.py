@@ -28,6 +28,7 @@ from rich.console import Console
 from benchmarks.capture import capture_rows, overhead_rows
 from benchmarks.device import device_figures
 from benchmarks.investigations import investigator_rows
+from benchmarks.isolation import isolation_rows
 from benchmarks.models import SHAPES, Model, Work
 from benchmarks.plan import Plan
 from benchmarks.probes import probe_rows
@@ -46,6 +47,7 @@ GROUPS: dict[str, Callable[[Plan], list[Row]]] = {
     "investigators": investigator_rows,
     "import": import_rows,
     "call": worker_rows,
+    "isolation": isolation_rows,
 }
 
 

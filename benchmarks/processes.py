@@ -88,7 +88,7 @@ def worker_rows(plan: Plan) -> list[Row]:
     """One call of a tool that does nothing, there and back."""
     calls = 20 if plan.rounds < 3 else 300
     with tempfile.TemporaryDirectory() as folder:
-        options = argparse.Namespace(model=None, starts=1, calls=calls)
+        options = argparse.Namespace(model=None, starts=1, calls=calls, backend="auto")
         samples = asyncio.run(worker.sample(options, Path(folder)))
     ours = estimate(samples.one)
     row = Row(

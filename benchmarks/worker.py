@@ -1,6 +1,6 @@
 """What a worker process costs: staging, its start, and one call there and back beyond the work.
 
-    python benchmarks/worker.py [--json FILE] [--model DIR] [--starts N] [--calls N]
+    python benchmarks/worker.py [--json FILE] [--model DIR] [--starts N] [--calls N] [--backend B]
 
 The floor is a child process that echoes bytes over the same two pipes without any protocol.
 """
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model directory; a tiny random Llama if not given")
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--backend", default="auto", help="isolation backend")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         values = figures(asyncio.run(sample(options, Path(folder))))
@@ -83,8 +84,8 @@ async def sample(options: argparse.Namespace, folder: Path) -> Samples:
     began = time.perf_counter()
     with stage(model, plugins=[tool]) as staged:
         staging = time.perf_counter() - began
-        started = [await start(staged) for _ in range(options.starts)]
-        worker = await start_worker(staged, limits=LIMITS)
+        started = [await start(staged, options.backend) for _ in range(options.starts)]
+        worker = await start_worker(staged, backend=options.backend, limits=LIMITS)
         async with worker:
             one = await round_trips(worker, options.calls, "x")
             large = await round_trips(worker, options.calls, "x" * 10_000)
@@ -112,9 +113,9 @@ def tiny(path: Path) -> Path:
     return path
 
 
-async def start(staged: StagedTarget) -> float:
+async def start(staged: StagedTarget, backend: str) -> float:
     began = time.perf_counter()
-    worker = await start_worker(staged, limits=LIMITS)
+    worker = await start_worker(staged, backend=backend, limits=LIMITS)
     async with worker:
         await worker.call("nothing", {}, seed=0)
         return time.perf_counter() - began
