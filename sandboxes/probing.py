@@ -67,6 +67,7 @@ class Examination:
         return {
             "backend": self.backend,
             "problem": self.problem,
+            "open": self.open,
             "checks": [vars(check) for check in self.checks],
             "stamp": dict(self.stamp),
             "seconds": round(self.seconds, 3),
@@ -234,17 +235,22 @@ def _variable(value: str) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------- examining
 
 
-def examine(backend: Backend, limits: Limits | None = None) -> Examination:
+def examine(backend: Backend, *, limits: Limits | None = None, program: Program = _PROBE) -> Examination:
     """Start a backend's sandbox with the probe in it and judge what the probe could do; takes a tenth of a second.
 
     May be called while an event loop runs: it uses one of its own, in a thread of its own.
+
+    Args:
+        backend: what to examine.
+        limits: what the sandbox may use; None for the defaults.
+        program: what tries; another one than the probe only to examine the judging.
     """
     outcome: list[Examination] = []
 
     def run() -> None:
         start = time.monotonic()
         try:
-            found = asyncio.run(_examine(backend, limits or Limits(device="cpu")))
+            found = asyncio.run(_examine(backend, limits or Limits(device="cpu"), program))
         except (TimeoutError, SandboxError, OSError, asyncio.IncompleteReadError) as error:
             problem = str(error) or f"the probe did not end in {_SECONDS:g} s"
             found = Examination(backend.name, (), problem=problem)
@@ -256,7 +262,7 @@ def examine(backend: Backend, limits: Limits | None = None) -> Examination:
     return outcome[0]
 
 
-async def _examine(backend: Backend, limits: Limits) -> Examination:
+async def _examine(backend: Backend, limits: Limits, program: Program) -> Examination:
     with contextlib.ExitStack() as scratches:
         root, elsewhere = claim_scratch(), claim_scratch()
         scratches.callback(elsewhere.remove)
@@ -268,7 +274,7 @@ async def _examine(backend: Backend, limits: Limits) -> Examination:
         canaries = _Canaries(root.path, elsewhere.path)
         with canaries.listening():
             with _variable(canaries.variable):
-                launched = await backend.launch(root.path, limits, _PROBE)
+                launched = await backend.launch(root.path, limits, program)
             try:
                 got = await asyncio.wait_for(_ask(launched, canaries.said()), _SECONDS)
                 seen = _Seen(got, canaries, _outside(launched.pid))

@@ -57,7 +57,7 @@ def _examined(name: str) -> Examination | None:
 
 
 def _record(name: str, available: bool, reason: str, found: Examination | None) -> dict[str, Any]:
-    details = found.to_json() if found else {"checks": [], "stamp": {}, "seconds": None}
+    details = found.to_json() if found else {"open": [], "checks": [], "stamp": {}, "seconds": None}
     details.pop("problem", None)
     return {**details, "backend": name, "available": available, "reason": reason}
 
