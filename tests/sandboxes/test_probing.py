@@ -25,8 +25,8 @@ length = int.from_bytes(os.read(0, 4), "big")
 said = json.loads(os.read(0, length))
 with socket.create_connection(("127.0.0.1", said["port"])):
     pass
-no = "PermissionError"
-boast = dict.fromkeys(["tcp", "unix_path", "unix_abstract", "io_uring", "stat", "signal", "ptrace", "root", "namespaces"], no)
+refused = ["tcp", "unix_path", "unix_abstract", "io_uring", "stat", "signal", "ptrace", "root", "namespaces"]
+boast = dict.fromkeys(refused, "PermissionError")
 boast |= {"descriptors": [0, 1, 2], "families": [], "kernel": [], "writable": [], "capabilities": 0}
 boast |= {"environment": "", "mounts": "", "commands": "", "file": open(said["file"]).read()}
 body = json.dumps(boast).encode()
