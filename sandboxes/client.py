@@ -14,9 +14,9 @@ from marple.sandboxes.endings import WorkerEnd, manner
 from marple.sandboxes.outstanding import OnProgress, Outstanding
 from marple.tools import messages, wire
 from marple.tools.contract import ToolResult
-from marple.tools.messages import SelfTestOutcome, ToolInfo
+from marple.tools.messages import Digests, SelfTestOutcome, ToolInfo
 
-__all__ = ["SelfTestOutcome", "ToolInfo", "Worker"]
+__all__ = ["Digests", "SelfTestOutcome", "ToolInfo", "Worker"]
 
 _DIAGNOSTICS_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
@@ -39,6 +39,8 @@ class Worker:
         self.stamp: Mapping[str, Any] = launched.stamp
         """The isolation it really has, and the versions it runs, for the trace."""
         self.has_reference = False
+        self.digests: Digests | None = None
+        """The weights as they were loaded; None from a worker whose results are no evidence."""
         self.ended: WorkerEnd | None = None
         self._launched = launched
         self._limits = limits
@@ -108,6 +110,21 @@ class Worker:
         outcomes: list[SelfTestOutcome] = reply.outcomes
         return outcomes
 
+    async def digest(self, *, timeout: float | None = None) -> Digests:
+        """The weights as they are now; what is equal to ``digests`` was never changed for good.
+
+        Args:
+            timeout: seconds; None for the limit of the start, which reads the same weights.
+
+        Raises:
+            SandboxError: as for ``call``.
+        """
+        seconds = self._limits.start_seconds if timeout is None else timeout
+        found: Digests = await self._request(
+            {"op": "digest"}, _digests, seconds=seconds, what="the digest of the weights"
+        )
+        return found
+
     async def close(self) -> None:
         """End the worker and everything it started, and wait until it is gone; harmless when repeated."""
         self._end(WorkerEnd("closed", "the worker was closed"))
@@ -137,6 +154,7 @@ class Worker:
         self.tools = {tool.name: tool for tool in reply.tools}
         self.facts = reply.target
         self.has_reference = reply.reference
+        self.digests = reply.digests
         self.stamp = {**self._launched.stamp, "worker": reply.stamp}
 
     async def _request(
@@ -250,6 +268,10 @@ class Worker:
 
 def _hello_reply(value: Any) -> messages.HelloReply:
     return messages.validate(messages.HelloReply, value)
+
+
+def _digests(value: Any) -> Digests:
+    return messages.validate(Digests, value)
 
 
 def _nothing(value: Any) -> None:

@@ -22,6 +22,8 @@ __all__ = [
     "PROTOCOL",
     "Call",
     "Cancel",
+    "Digest",
+    "Digests",
     "ErrorBody",
     "ErrorCode",
     "Hello",
@@ -43,7 +45,7 @@ __all__ = [
 
 _M = TypeVar("_M", bound=BaseModel)
 
-PROTOCOL = 2
+PROTOCOL = 3
 PROGRESS_SECONDS = 0.2
 """The worker leaves at least this long between two progress messages of one request."""
 PROGRESS_WORDS = 200
@@ -55,6 +57,7 @@ class _Message(BaseModel):
 
 
 Id = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
+Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 ErrorCode = Literal[
     "tool_error",
     "unknown_tool",
@@ -124,6 +127,13 @@ class SelfTest(_Message):
     op: Literal["self_test"]
 
 
+class Digest(_Message):
+    """Compute the digests of the weights as they are in memory now."""
+
+    id: Id
+    op: Literal["digest"]
+
+
 class Shutdown(_Message):
     """Answer and end."""
 
@@ -131,8 +141,8 @@ class Shutdown(_Message):
     op: Literal["shutdown"]
 
 
-Request = Annotated[Hello | Call | Cancel | SelfTest | Shutdown, Field(discriminator="op")]
-_REQUEST: TypeAdapter[Hello | Call | Cancel | SelfTest | Shutdown] = TypeAdapter(Request)
+Request = Annotated[Hello | Call | Cancel | SelfTest | Digest | Shutdown, Field(discriminator="op")]
+_REQUEST: TypeAdapter[Hello | Call | Cancel | SelfTest | Digest | Shutdown] = TypeAdapter(Request)
 
 
 class ErrorBody(_Message):
@@ -172,14 +182,26 @@ class ToolInfo(_Message):
     """JSON schema of the arguments."""
 
 
+class Digests(_Message):
+    """SHA-256 over the names, types, shapes and values of all weights, in hexadecimal digits."""
+
+    target: Sha256
+    """The target's parameters and buffers, with those of an adapter that is kept apart."""
+    reference: Sha256 | None = None
+    """None where there is no reference, or where it shares the target's copy of the weights."""
+    saes: dict[str, Sha256] = {}
+
+
 class HelloReply(_Message):
     """What the worker has loaded and what it can do."""
 
-    protocol: Literal[2]
+    protocol: Literal[3]
     tools: list[ToolInfo]
     target: dict[str, JsonValue]
     """Facts: parameters, layers, d_model, vocab, dtype, device, weights_sha256, saes, corpus."""
     reference: bool
+    digests: Digests | None = None
+    """The weights as they were loaded; None from a worker whose results are no evidence."""
     stamp: dict[str, JsonValue]
     """What the worker says of itself: versions, threads, environment names, open descriptors."""
 
@@ -232,7 +254,7 @@ def validate(model: type[_M], value: Any) -> _M:
         raise WireError(f"not a valid {model.__name__.lstrip('_')}: {_where(error)}") from error
 
 
-def parse_request(value: Mapping[str, Any]) -> Hello | Call | Cancel | SelfTest | Shutdown:
+def parse_request(value: Mapping[str, Any]) -> Hello | Call | Cancel | SelfTest | Digest | Shutdown:
     """A frame as a request.
 
     Raises:

@@ -16,6 +16,7 @@ from marple.errors import TargetRefusedError, ToolError, UsageError
 from marple.tools import messages
 from marple.tools.calls import Call, check_cancelled, current_call, during, report_progress
 from marple.tools.contract import ToolResult, ToolSpec, unmet_needs
+from marple.tools.digests import digests
 from marple.tools.faults import UnknownTool, describe_fault
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Served:
             "tools": [_info(spec) for spec in self.tools.values()],
             "target": {**self.target.facts, "saes": _sae_facts(self.target), "corpus": self.target.corpus is not None},
             "reference": self.target.reference is not None,
+            "digests": digests(self.target, loaded=self.target.facts["weights_sha256"]),
             "stamp": _stamp(),
         }
 
@@ -59,6 +61,10 @@ class Served:
         result = spec.run(self.target, request.arguments, seed=request.seed)
         check_cancelled()
         return messages.result_to_json(_with_notes(result))
+
+    def digest(self) -> dict[str, Any]:
+        """The digests of the weights as they are in memory now; waits for the batch under way."""
+        return digests(self.target)
 
     def self_test(self) -> dict[str, Any]:
         """The outcome of every tool's known-answer test.

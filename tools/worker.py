@@ -36,6 +36,7 @@ _FIRST_CHANNEL_DESCRIPTOR = 64
 _PR_SET_PDEATHSIG = 1
 _EXIT_PROTOCOL = 70
 _MOST_CALLS = 64
+_Long = messages.Call | messages.SelfTest | messages.Digest
 
 
 def main(root: str) -> None:
@@ -111,7 +112,7 @@ def _leave(status: int) -> NoReturn:
 
 
 class _Session:
-    """Answers requests: calls and self-tests in threads, everything else at once."""
+    """Answers requests: calls, self-tests and digests in threads, everything else at once."""
 
     def __init__(self, root: Path, replies: _Replies) -> None:
         self._root = root
@@ -122,7 +123,7 @@ class _Session:
 
     def take(self, request: messages.Request) -> None:
         """Answer a request, or begin with it."""
-        if isinstance(request, messages.Call | messages.SelfTest):
+        if isinstance(request, _Long):
             progress = _Progress(request.id, self._replies)
             fresh = isinstance(request, messages.Call) and request.fresh
             call = self._under_way[request.id] = Call(on_progress=progress, fresh=fresh)
@@ -142,7 +143,7 @@ class _Session:
             self._under_way[request.call].cancelled.set()
         return {}
 
-    def _run(self, request: messages.Call | messages.SelfTest, call: Call, progress: _Progress) -> None:
+    def _run(self, request: _Long, call: Call, progress: _Progress) -> None:
         with during(call):
             frame = _frame(request.id, lambda: self._experiment(request))
         del self._under_way[request.id]
@@ -150,9 +151,11 @@ class _Session:
         progress.end()
         self._replies.send(frame)
 
-    def _experiment(self, request: messages.Call | messages.SelfTest) -> Mapping[str, Any]:
+    def _experiment(self, request: _Long) -> Mapping[str, Any]:
         if self._served is None:
             raise BadRequest("hello must come first")
+        if isinstance(request, messages.Digest):
+            return self._served.digest()
         return self._served.call(request) if isinstance(request, messages.Call) else self._served.self_test()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from marple.tools import wire
 
 TOOL = {"name": "x", "description": "", "rung": 1, "parallel": True, "needs": [], "parameters": {}}
-HELLO = {"protocol": 2, "tools": [TOOL], "target": {}, "reference": False, "stamp": {}}
+HELLO = {"protocol": 3, "tools": [TOOL], "target": {}, "reference": False, "stamp": {}}
 COST = {"prompt_tokens": 0, "generated_tokens": 0, "seconds": 0.0}
 RESULT = {
     "text": "fine",

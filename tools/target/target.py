@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from marple.errors import ToolError
+from marple.tools.digests import tensors_sha256
 from marple.tools.engine.architecture import Architecture, read_architecture
 from marple.tools.engine.engine import Engine
 from marple.tools.engine.interventions import Intervention
@@ -139,14 +139,10 @@ class Target:
 
     def weights_sha256(self) -> str:
         """Digest over names, types, shapes and values of all weights in memory, computed at each call."""
-        digest = hashlib.sha256()
         named = [(name, tensor) for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers())]
         if not self._adapted:
             named = [(name.replace(".base_layer.", "."), it) for name, it in named if ".lora_" not in name]
-        for name, tensor in sorted(named, key=lambda one: one[0]):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return tensors_sha256(named)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of raw text, with one beginning-of-sequence token if the tokenizer uses one."""
