@@ -8,6 +8,7 @@ import traceback
 from marple.errors import TargetRefusedError, ToolError
 from marple.tools.calls import CallCancelled
 from marple.tools.messages import ErrorCode
+from marple.tools.wire import TooManyValuesError
 
 __all__ = ["BadRequest", "TooLarge", "UnknownTool", "describe_fault"]
 
@@ -29,6 +30,7 @@ _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (UnknownTool, "unknown_tool"),
     (BadRequest, "bad_request"),
     (TooLarge, "result_too_large"),
+    (TooManyValuesError, "result_too_large"),
     (TargetRefusedError, "target_refused"),
 )
 _PATH = re.compile(r"""(?<![^\s'"(=])/[^\s'":,)]+""")

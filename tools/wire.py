@@ -1,8 +1,9 @@
 """What host and worker say to each other: length-prefixed strict JSON, nothing else.
 
 A frame is a 4-byte big-endian length and that many bytes of UTF-8 JSON holding one object. The side that reads
-trusts nothing: the size is checked before anything is allocated, and nesting depth, number length, NaN, duplicate
-keys, invalid UTF-8 and lone surrogates are refused. ``marple.tools.messages`` says what the objects hold.
+trusts nothing: the size is checked before anything is allocated, the number of values and the depth of their nesting
+before anything is made of them (a megabyte of ``[],[],`` is forty of objects), and long numbers, NaN, duplicate keys,
+invalid UTF-8 and lone surrogates are refused. ``marple.tools.messages`` says what the objects hold.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from typing import Any, BinaryIO, NoReturn
 from marple.errors import WireError
 
 __all__ = [
+    "MAX_CONTAINERS",
     "MAX_DEPTH",
     "MAX_FRAME_BYTES",
     "MAX_NUMBER_CHARACTERS",
+    "MAX_VALUES",
     "FrameParser",
+    "TooManyValuesError",
     "decode_body",
     "encode_body",
     "encode_frame",
@@ -29,10 +33,19 @@ __all__ = [
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 64
+MAX_VALUES = 500_000
+"""Most values in a frame, those inside others counted too."""
+MAX_CONTAINERS = 100_000
+"""Most objects and arrays in a frame."""
 MAX_NUMBER_CHARACTERS = 40
 _HEADER = 4
-# Strings are matched whole so that brackets inside them do not count; possessive, so linear on valid JSON.
-_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+# Possessive, so linear whatever the input.
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[{\]}]")
+
+
+class TooManyValuesError(WireError):
+    """An object is valid JSON but of more values than a frame may hold."""
 
 
 # ---------------------------------------------------------------------------------------------- strict JSON
@@ -57,6 +70,7 @@ def decode_body(body: bytes) -> dict[str, Any]:
     Raises:
         WireError: anything but one strict JSON object.
     """
+    _check_shape(body)
     try:
         text = body.decode("utf-8")
         value = _DECODER.decode(text)
@@ -68,7 +82,6 @@ def decode_body(body: bytes) -> dict[str, Any]:
         raise WireError(f"a frame is not JSON: {str(error)[:200]}") from error
     if not isinstance(value, dict):
         raise WireError("a frame is not a JSON object")
-    _check_depth(body)
     _check_surrogates(value, body)
     return value
 
@@ -99,18 +112,22 @@ def _constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_constant)
 
 
-def _check_depth(body: bytes) -> None:
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+def _check_shape(body: bytes) -> None:
+    containers = body.count(b"[") + body.count(b"{")
+    if containers <= MAX_DEPTH and body.count(b",") <= MAX_VALUES - MAX_DEPTH:
         return
+    # What a decoder reads before the first fault of a broken body is in here as it reads it.
+    bare = _STRINGS.sub(b"", body)
+    containers = bare.count(b"[") + bare.count(b"{")
+    if containers > MAX_CONTAINERS or containers + bare.count(b",") > MAX_VALUES:
+        raise TooManyValuesError(
+            f"a frame holds more than {MAX_VALUES} values or more than {MAX_CONTAINERS} objects and arrays"
+        )
     depth = 0
-    for match in _BRACKETS.finditer(body):
-        first = body[match.start()]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise WireError(f"a frame is nested deeper than {MAX_DEPTH}")
-        elif first in b"]}":
-            depth -= 1
+    for match in _BRACKETS.finditer(bare):
+        depth += 1 if match.group() in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise WireError(f"a frame is nested deeper than {MAX_DEPTH}")
 
 
 def _check_surrogates(value: dict[str, Any], body: bytes) -> None:
