@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import json
 import time
 import traceback
 from collections.abc import Collection, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from marple.agent.bench import WORKER_ENDS
 from marple.agent.ledger import exceeded_limit
 from marple.agent.models import ToolCall
+from marple.agent.recording import recorded
 from marple.agent.session import CallProgress, Session
 from marple.errors import (
     SandboxError,
@@ -22,15 +22,10 @@ from marple.errors import (
     UnknownNameError,
 )
 from marple.sandboxes import OnProgress
-from marple.tools.contract import ToolResult
 from marple.traces import Event
 
-__all__ = ["RESULT_LIMIT", "approve_calls", "call_seed", "make_calls"]
+__all__ = ["approve_calls", "call_seed", "make_calls"]
 
-RESULT_LIMIT = 16 * 1024
-"""Characters of a result that the investigator is shown; ``read_result`` shows the rest."""
-
-_INLINE_DATA = 2048
 _NOTEBOOK = ("plan", "hypothesis", "predict", "read_result", "submit")
 
 
@@ -97,20 +92,22 @@ async def _outcome(session: Session, turn: int, index: int, call: ToolCall) -> d
             raise ToolError(call.error or "the arguments are not a JSON object")
         if call.name in _NOTEBOOK:
             return {"status": "ok", "text": session.notebook.call(call.name, call.arguments, (turn, index))}
-        return await _experiment(session, turn, index, call.name, call.arguments)
+        _check_may_run(session, turn, index, call.name)
     except ToolError as error:
-        return {"status": "refused", "text": str(error)}
+        return {"status": "refused", "by": "harness", "text": str(error)}
+    return await _experiment(session, turn, index, call.name, call.arguments)
 
 
 async def _experiment(
     session: Session, turn: int, index: int, tool: str, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    _check_may_run(session, turn, index, tool)
     assert session.bench is not None
     seed = call_seed(session.seed, turn, index)
     ran = {"on_target": True, "seed": seed}
     try:
         result = await session.bench.call(tool, arguments, seed=seed, on_progress=_listener(session, turn, index, tool))
+    except ToolError as error:
+        return {"status": "refused", "text": str(error)}
     except WORKER_ENDS as error:
         session.folder.append("error", {"where": "worker", "kind": type(error).__name__, "message": str(error)})
         text = f"{type(error).__name__}: {error}. The call gave no result; a fresh worker takes the next one."
@@ -121,7 +118,7 @@ async def _experiment(
             {"where": "tool", "tool": tool, "message": str(error), "traceback": traceback.format_exc()},
         )
         return {**ran, "status": "failed", "text": f"the tool failed: {error}"}
-    return {**ran, "status": "ok", **_recorded(session, result)}
+    return {**ran, "status": "ok", **recorded(session.folder, result)}
 
 
 def _listener(session: Session, turn: int, index: int, tool: str) -> OnProgress | None:
@@ -153,30 +150,3 @@ def _under_way(session: Session, turn: int, index: int, experiments: Collection[
 
 def _starts(session: Session, turn: int) -> list[Event]:
     return [e for e in session.events("call_start") if e.payload.get("call", [None])[0] == turn]
-
-
-def _recorded(session: Session, result: ToolResult) -> dict[str, Any]:
-    """A tool's result as it goes into the event: long parts as blobs."""
-    payload: dict[str, Any] = {
-        "controls": dict(result.controls),
-        "cost": vars(result.cost),
-        "handles": list(result.handles),
-        "artifacts": [
-            {"name": a.name, "media_type": a.media_type, "ref": session.folder.put_blob(a.data, a.media_type)}
-            for a in result.artifacts
-        ],
-    }
-    text = f"[{session.folder.next_event_id()}] {result.text}\n(cost: {result.cost.tokens:,} target tokens)"
-    if len(text) > RESULT_LIMIT:
-        payload["text_ref"] = session.folder.put_blob(text.encode(), "text/plain")
-        text = (
-            f"{text[:RESULT_LIMIT]}\n(cut after {RESULT_LIMIT} of {len(text)} characters; "
-            f"read_result {session.folder.next_event_id()} shows more)"
-        )
-    payload["text"] = text
-    data = json.dumps(result.data, ensure_ascii=False)
-    if len(data) > _INLINE_DATA:
-        payload["data_ref"] = session.folder.put_blob(data.encode(), "application/json")
-    else:
-        payload["data"] = dict(result.data)
-    return payload

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from marple.agent.boundary import announcement, result_view, untrusted_field, view
 from marple.agent.ledger import Used, remaining_text
 from marple.agent.models import AssistantMessage, Message, ModelTurn, ToolMessage, UserMessage
 from marple.tasks.budget import Budget
+from marple.tools.visible import quote
 from marple.traces import Event
 
 __all__ = ["HARNESS_NOTES", "messages_from_events"]
 
 HARNESS_NOTES = ("check_in", "limit", "measurement", "forecast")
 """Event types whose ``text`` the harness says to the investigator."""
-
-_BRIEF_CHARACTERS = 400
 
 
 def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: bool = False) -> list[Message]:
@@ -29,24 +30,30 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
     notes: list[str] = []
     results: dict[int, ToolMessage] = {}
     used = Used()
+    field = "untrusted"
     for event in events:
         before, used = used, used.plus(event)
         if event.type == "run_start":
-            notes.append(event.payload["brief"])
+            field = untrusted_field(event)
+            notes += [event.payload["brief"], announcement(field)]
         elif event.type == "model_call" and event.role == "investigator":
             messages += _in_order(results)
             messages.append(UserMessage("\n\n".join((*notes, remaining_text(budget, before)))))
             messages.append(AssistantMessage(ModelTurn.from_dict(event.payload["turn"])))
             notes, results = [], {}
         elif event.type == "tool_call":
-            results[event.payload["index"]] = _tool_message(event, shortened)
+            text = result_view(event, field, shortened=shortened)
+            results[event.payload["index"]] = _tool_message(event, text)
         elif event.type == "error" and event.payload.get("where") == "forecast":
             calls = event.payload.get("call_ids", ())
             messages += _in_order(results)
             results = {}
-            messages += [ToolMessage(i, "forecast", event.payload["message"], is_error=True) for i in calls]
+            said = view({"harness": event.payload["message"]}, field)
+            messages += [ToolMessage(i, "forecast", said, is_error=True) for i in calls]
             if not calls:
-                notes.append(event.payload["message"])
+                notes.append(said)
+        elif event.type == "forecast" and event.payload.get("items"):
+            _ask(event, field, results)
         elif event.type in HARNESS_NOTES and event.payload.get("text"):
             notes.append(event.payload["text"])
     messages += _in_order(results)
@@ -59,8 +66,14 @@ def _in_order(results: Mapping[int, ToolMessage]) -> list[ToolMessage]:
     return [results[index] for index in sorted(results)]
 
 
-def _tool_message(event: Event, shortened: bool) -> ToolMessage:
-    text = event.payload["text"]
-    if shortened and len(text) > _BRIEF_CHARACTERS:
-        text = f"{text[:_BRIEF_CHARACTERS]} ... (cut; read_result {event.id} shows the rest)"
+def _tool_message(event: Event, text: str) -> ToolMessage:
     return ToolMessage(event.payload["call_id"], event.payload["tool"], text, is_error=event.payload["status"] != "ok")
+
+
+def _ask(event: Event, field: str, results: dict[int, ToolMessage]) -> None:
+    """Put the questions, which quote the target, into the result of the call that froze the answer."""
+    items = [", ".join(f"{quote(k)}: {quote(v)}" for k, v in item.items()) for item in event.payload["items"]]
+    index = max(place for place, message in results.items() if message.name == "submit" and not message.is_error)
+    results[index] = replace(
+        results[index], text=view({"harness": event.payload["text"]}, field, [f"{{{item}}}" for item in items])
+    )

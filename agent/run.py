@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -233,5 +234,6 @@ def _start_if_needed(session: Session) -> None:
         "investigator": player.name,
         "model": player.model_name,
         "seed": session.seed,
+        "nonce": secrets.token_hex(4),
     }
     session.folder.append("run_start", {**start, "brief": session.case.brief(), "sandbox": facts})

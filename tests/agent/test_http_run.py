@@ -24,7 +24,7 @@ def investigate(request: Any) -> Answer:
     text = json.dumps(request)
     if "held-out" in text and "The answer is frozen." in text:
         return Answer("", calls=(Call("forecast", {"probabilities": [0.5] * 20}),))
-    experiments = re.findall(r"\[(E\d+)\] ", text)
+    experiments = re.findall(r'\{\\"event\\": \\"(E\d+)\\", \\"cost', text)
     if "Recorded." not in text:
         return Answer("a plan first", calls=(Call("plan", PLAN),))
     if not experiments:

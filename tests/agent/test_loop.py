@@ -40,7 +40,7 @@ async def test_a_whole_run(play: Play) -> None:
     assert [p["proxy"] for p in of_type(folder, "plan")] == ["a word it favours"]
     chat_event = next(e for e in folder.events() if e.type == "tool_call" and e.payload["tool"] == "chat")
     assert chat_event.id == "E13"
-    assert chat_event.payload["text"].startswith("[E13] ")
+    assert chat_event.payload["text"].startswith('reply 1: "')
     # "yes" in every reply of a random model is as good as impossible: 0.9 was a bad forecast, 3.3 bits of surprise.
     (measured,) = of_type(folder, "measurement")
     assert measured["happened"] is False
