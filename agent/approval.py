@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import yaml
 
 from marple.errors import UsageError
+from marple.tools.visible import visible
 
 __all__ = ["Approver", "AskPerson", "Decision", "PolicyFile", "approve_all", "open_approver"]
 
@@ -49,7 +50,7 @@ class AskPerson:
         """Print the call and wait for a line."""
         said = json.dumps(arguments, ensure_ascii=False)
         shown = said if len(said) <= SHOWN else f"{said[:SHOWN]}... ({len(said):,} characters)"
-        question = f"{tool} {shown}\nallow? [y / reason to refuse] "
+        question = f"{visible(f'{tool} {shown}')}\nallow? [y / reason to refuse] "
         answer = (await asyncio.to_thread(input, question)).strip()
         return Decision(answer.lower() in ("y", "yes"), answer or "refused")
 

@@ -13,6 +13,7 @@ import typer
 
 from marple.cli import demo, doctor, organisms, run, runs, sae, sandbox, tasks, tool
 from marple.errors import MarpleError, UsageError
+from marple.tools.visible import visible
 
 __all__ = ["app", "main"]
 
@@ -42,11 +43,16 @@ def main() -> None:
     try:
         app()
     except UsageError as error:
-        print(f"marple: {error}", file=sys.stderr)
+        _say(str(error))
         sys.exit(2)
     except MarpleError as error:
-        print(f"marple: {type(error).__name__}: {error}", file=sys.stderr)
+        _say(f"{type(error).__name__}: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
         print("marple: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _say(message: str) -> None:
+    # An error may quote a file's name, a target or a worker.
+    print(f"marple: {visible(message, lines=True)}", file=sys.stderr)

@@ -16,9 +16,11 @@ Report = Callable[[int, int, str], None]
 def bars() -> Iterator[Report]:
     """A bar for each thing that reports progress, on standard error."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from marple.tools.calls import Call, during
+    from marple.tools.visible import visible
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as drawn:
@@ -27,8 +29,8 @@ def bars() -> Iterator[Report]:
         def report(done: int, total: int, what: str) -> None:
             name = what.partition(":")[0]
             if name not in tasks:
-                tasks[name] = drawn.add_task(name, total=total)
-            drawn.update(tasks[name], completed=done, total=total, description=what)
+                tasks[name] = drawn.add_task(escape(visible(name)), total=total)
+            drawn.update(tasks[name], completed=done, total=total, description=escape(visible(what)))
 
         with during(Call(on_progress=report)):
             yield report

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from marple.agent.run import Watcher
 from marple.agent.session import CallProgress
+from marple.tools.visible import visible
 from marple.traces import Event, RunFolder
 
 __all__ = ["JsonWatcher", "LiveWatcher", "event_line"]
@@ -71,7 +72,9 @@ class LiveWatcher(Watcher):
     def launched(self, folder: RunFolder) -> None:
         """Say what is being run and where it is recorded."""
         spec = folder.spec
-        self.console.print(f"[bold]{spec['case']}[/] · {spec['investigator']} · seed {spec['seed']}", soft_wrap=True)
+        self.console.print(
+            f"[bold]{escape(spec['case'])}[/] · {spec['investigator']} · seed {spec['seed']}", soft_wrap=True
+        )
         self.console.print(f"recorded in {escape(str(folder.path))}", soft_wrap=True)
         self._calls = self._bars.add_task("experiments", total=spec["budget"]["calls"])
 
@@ -88,7 +91,7 @@ class LiveWatcher(Watcher):
         place = (call.turn, call.index)
         if place not in self._under_way:
             self._under_way[place] = self._bars.add_task(call.tool, total=call.total)
-        description = escape(f"{call.tool} {call.what}")
+        description = escape(visible(f"{call.tool} {call.what}"))
         self._bars.update(self._under_way[place], description=description, completed=call.done, total=call.total)
 
     def on_event(self, event: Event) -> None:
@@ -136,14 +139,14 @@ def launch_record(folder: RunFolder) -> dict[str, Any]:
 
 
 def event_line(event: Event) -> str:
-    """One line on an event for a person, or '' for an event that says nothing by itself."""
+    """One line on an event for a terminal, or '' for an event that says nothing by itself."""
     if event.type in _TEMPLATES:
         line = _TEMPLATES[event.type].format_map(event.payload)
     elif event.type in _DESCRIBED:
         line = _DESCRIBED[event.type](event)
     else:
         line = ""
-    return line.split("\n")[0]
+    return visible(line.split("\n")[0])
 
 
 def _thought_line(event: Event) -> str:
@@ -155,8 +158,7 @@ def _call_line(event: Event) -> str:
     payload = event.payload
     if not payload.get("on_target"):
         return "" if payload["status"] == "ok" else f"{payload['tool']:10} refused: {_first_line(payload['text'])}"
-    text = payload["text"].removeprefix(f"[{event.id}] ")
-    return f"{payload['tool']:10} {event.seconds or 0:.1f} s  {_first_line(text)}"
+    return f"{payload['tool']:10} {event.seconds or 0:.1f} s  {_first_line(payload['text'])}"
 
 
 def _answer_line(event: Event) -> str:

@@ -20,9 +20,14 @@ def runs(
 ) -> None:
     """List the runs, newest first."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from marple.tools.visible import visible
     from marple.traces import list_runs
+
+    def safe(text: str) -> str:
+        return escape(visible(text))
 
     found = list_runs(runs)
     if as_json:
@@ -36,10 +41,8 @@ def runs(
         brier = run.scores.get("brier")
         verdict = run.scores.get("solved") if run.scores.get("solved") is not None else run.scores.get("cleared")
         table.add_row(
-            run.id,
-            run.case or "?",
-            run.investigator or "?",
-            run.outcome or (f"broken: {run.problem}" if run.problem else run.status),
+            *map(safe, (run.id, run.case or "?", run.investigator or "?")),
+            safe(run.outcome or (f"broken: {run.problem}" if run.problem else run.status)),
             "" if verdict is None else ("yes" if verdict else "no"),
             "" if brier is None else f"{brier:.3f}",
             "" if run.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)),
@@ -61,6 +64,7 @@ def show(
 
     from marple.cli.live import event_line
     from marple.cli.verdict import print_verdict
+    from marple.tools.visible import visible
     from marple.traces import find_run
 
     folder = find_run(runs, run)
@@ -75,8 +79,8 @@ def show(
         if line:
             console.print(f"{event.id:>4}  {escape(line)}", overflow="ellipsis", no_wrap=True)
     if folder.torn:
-        console.print(f"[yellow]{escape(folder.torn)}[/]")
+        console.print(f"[yellow]{escape(visible(folder.torn))}[/]")
     if folder.result is None:
-        console.print(f"{folder.status}; go on with: marple resume {escape(str(folder.path))}")
+        console.print(f"{folder.status}; go on with: marple resume {escape(visible(str(folder.path)))}")
     else:
         print_verdict(folder.result, folder.path, console=console)

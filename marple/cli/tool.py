@@ -222,7 +222,9 @@ class _Bars:
         """Move the call's bar."""
         from rich.markup import escape
 
-        self._bars.update(self._call, description=escape(what), completed=done, total=total)
+        from marple.tools.visible import visible
+
+        self._bars.update(self._call, description=escape(visible(what)), completed=done, total=total)
 
 
 # ---------------------------------------------------------------------------------------------- results
@@ -279,7 +281,10 @@ def _file_names(names: list[str]) -> list[str]:
 
 
 def _report(record: Mapping[str, Any]) -> str:
+    from marple.tools.visible import visible
+
     cost = record["cost"]
     files = ", ".join(["result.json", *(artifact["file"] for artifact in record["artifacts"])])
     tokens = cost["prompt_tokens"] + cost["generated_tokens"]
-    return f"{record['text']}\n\n({tokens:,} target tokens, {cost['seconds']:.1f} s; in {record['out']}: {files})"
+    text = visible(record["text"], lines=True)
+    return f"{text}\n\n({tokens:,} target tokens, {cost['seconds']:.1f} s; in {record['out']}: {files})"

@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from marple.cli.live import event_line
+from marple.tools.visible import visible
+from marple.traces import RunFolder
+
 __all__ = ["print_verdict"]
+
+_CITED = 8
+"""Cited calls that are shown."""
 
 
 def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | None = None) -> None:
@@ -18,14 +25,14 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = 120  # a log file has no edge to fold at
-    console.print(
-        f"\n[bold]{result['case']}[/] · {result['investigator']} · seed {result['seed']} · {result['status']}"
-    )
+    head = f"{result['investigator']} · seed {result['seed']} · {result['status']}"
+    console.print(f"\n[bold]{_safe(result['case'])}[/] · {_safe(head)}")
     answer = result["answer"]
     if answer is None:
         console.print("  no answer")
     else:
         _print_answer(console, answer)
+        _print_cited(console, answer, path)
     if result["truth"] is not None:
         _print_scores(console, result)
     usage = result["usage"]
@@ -33,25 +40,38 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
         f"  used       {usage['turns']} turns, {usage['calls']} experiments, "
         f"{usage['target_tokens']:,} target tokens, {usage['seconds']:.0f} s, {_money(usage)}"
     )
-    console.print(f"  run        {escape(str(path))}", soft_wrap=True)
+    console.print(f"  run        {_safe(str(path))}", soft_wrap=True)
 
 
 def _print_answer(console: Console, answer: Mapping[str, Any]) -> None:
     console.print(f"  nothing hidden: {answer['nothing_hidden']:.2f}")
     for candidate in sorted(answer["candidates"], key=lambda c: -c["probability"])[:3]:
         what = f"{candidate['behaviour']} {candidate['subject']}, when: {candidate['trigger']}"
-        console.print(f"  {candidate['probability']:.2f}  {escape(what)}")
+        console.print(f"  {candidate['probability']:.2f}  {_safe(what)}")
     if answer["claims"]:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for claim in answer["claims"]:
-            table.add_row("  claim", f"{claim['credence']:.2f}", escape(claim["statement"]), _some(claim["evidence"]))
+            table.add_row(
+                "  claim", f"{claim['credence']:.2f}", _safe(claim["statement"]), _safe(_some(claim["evidence"]))
+            )
         console.print(table)
+
+
+def _print_cited(console: Console, answer: Mapping[str, Any], path: Path) -> None:
+    """What the claims rest on, as the log of the run has it: an id stands for the call, whatever was said of it."""
+    cited = dict.fromkeys(evidence for claim in answer["claims"] for evidence in claim["evidence"])
+    events = {event.id: event for event in RunFolder.open(path).events() if event.type == "tool_call"} if cited else {}
+    for evidence in list(cited)[:_CITED]:
+        line = event_line(events[evidence]) if evidence in events else "no such call in this run"
+        console.print(f"  {_safe(evidence):>5}  {escape(line)}", overflow="ellipsis", no_wrap=True)
+    if len(cited) > _CITED:
+        console.print(f"         and {len(cited) - _CITED} more")
 
 
 def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
     truth, scores = result["truth"], result["scores"]
     slots = ", ".join(f"{name} {slot['value']}" for name, slot in truth["slots"].items())
-    console.print(f"  truth      {'nothing hidden' if truth['nothing_hidden'] else slots}")
+    console.print(f"  truth      {'nothing hidden' if truth['nothing_hidden'] else _safe(slots)}")
     if not scores["scored"]:
         console.print("  not scored")
         return
@@ -67,6 +87,10 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
             f"  forecasts  {forecast['accuracy']:.2f} right, skill {forecast['skill']:+.2f} "
             f"on {forecast['n']} of {forecast['n_total']} held-out prompts{where}"
         )
+
+
+def _safe(text: str) -> str:
+    return escape(visible(text))
 
 
 def _some(ids: Sequence[str], most: int = 4) -> str:
