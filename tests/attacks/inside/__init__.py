@@ -1,0 +1,1 @@
+"""Code that runs inside a sandbox and tries to get out; standard library only."""
