@@ -53,6 +53,11 @@ class Sandbox:
         self.stamp = self.launched.stamp
         self._tail = b""
         loop.run(self._start_draining())
+        try:
+            self.release()  # its answer says that the processes have their name
+        except BaseException:
+            self.close()
+            raise
 
     def ask(
         self, function: str, *, hold: bool = False, here: bool = False, seconds: float = _SECONDS, **arguments: Any

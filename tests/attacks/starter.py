@@ -24,7 +24,7 @@ async def main(name: str, root: Path, function: str, *arguments: str) -> None:
     except SandboxUnavailableError as error:
         print("refused", error, flush=True)
         return
-    given = {"word": arguments[0]} if arguments else {}
+    given = {"word": arguments[0]} if any(arguments) else {}
     # An answer to the first request says that the runner has its name.
     for identifier, wanted, values in (("1", "release", {}), ("2", function, given)):
         request = {"id": identifier, "function": wanted, "hold": False, "here": not arguments, "arguments": values}

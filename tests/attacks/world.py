@@ -97,11 +97,14 @@ class Listeners:
     def _greet(self, one: socket.socket) -> None:
         if one.type == socket.SOCK_DGRAM:
             one.recv(4096)
+            self.callers[one.fileno()] += 1
         else:
             caller, _ = one.accept()
+            self.callers[one.fileno()] += 1
             with caller:
+                caller.settimeout(0.5)
                 caller.sendall(self.greeting.encode())
-        self.callers[one.fileno()] += 1
+                caller.recv(4096)  # closing on unread bytes would take the greeting back
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import mmap
 import os
 import platform
@@ -131,11 +130,6 @@ def run_setuid(program: str, as_user: int) -> str:
     return subprocess.run([program, "-u"], capture_output=True, text=True, timeout=10, check=False, env={}).stdout
 
 
-def setuid_bits() -> list[int]:
-    """The users that this process can make itself by the programs of the system that run as root."""
-    return [os.getuid(), os.geteuid()]
-
-
 def foreign_call(kind: str) -> int:
     """The answer to ``getpid`` asked in another system call convention."""
     if platform.machine() != "x86_64":
@@ -165,17 +159,3 @@ def write(folders: list[str], existing: list[str], name: str) -> list[str]:
         with contextlib.suppress(OSError):
             os.close(os.open(f"/dev/fd/{number}", os.O_WRONLY | os.O_NONBLOCK))
     return done
-
-
-def lock_down_is_final() -> int:
-    """Whether the flag that rights can never grow is set, by the process's own account."""
-    return int(kernel.LIBC.prctl(39, 0, 0, 0, 0))
-
-
-def ioctl_terminal() -> str:
-    """Put a character into the input of descriptor 0."""
-    try:
-        fcntl.ioctl(0, 0x5412, b"x")
-    except OSError as error:
-        return type(error).__name__
-    return "ok"

@@ -11,7 +11,6 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from . import kernel
 
@@ -162,7 +161,8 @@ def kernel_facts() -> list[str]:
 
 def identity() -> list[str]:
     """Names this machine can be told by."""
-    places = ("/etc/hostname", "/etc/machine-id", "/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname")
+    places = ["/etc/hostname", "/etc/machine-id", "/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname"]
+    places += ["/sys/class/dmi/id/product_uuid", "/sys/class/dmi/id/board_serial"]
     return [socket.gethostname(), *(text for path in places if (text := _text(path).strip()))]
 
 
@@ -188,8 +188,3 @@ def _text(path: str) -> str:
             return file.read(_MOST).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
-
-
-def stage_facts(path: str) -> dict[str, Any]:
-    """The times, sizes and names in a directory."""
-    return {one.name: [one.stat().st_mtime, one.stat().st_size] for one in Path(path).iterdir()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 from pathlib import Path
 
 from . import kernel
@@ -47,8 +46,3 @@ def _attach(segment: int) -> int:
     kernel.LIBC.shmat.restype = ctypes.c_void_p
     place = kernel.LIBC.shmat(segment, None, 0)
     return 0 if place is None or place == 2**64 - 1 else int(place)
-
-
-def folders(root: str) -> list[str]:
-    """Where something might be left."""
-    return ["/tmp", "/dev/shm", "/var/tmp", root, f"{root}/cache", os.getcwd()]  # noqa: PTH109

@@ -23,13 +23,11 @@ def core_pattern(arena: Arena) -> bool:
 
 @attack("be the host's root, whatever the number inside", root_only=True)
 def start_as_root(arena: Arena) -> bool:
-    assert arena.ask("privilege.lock_down_is_final") is not None
     return any("0" in status_of(one).get("Uid", "0").split() for one in arena.shared.pids())
 
 
 @attack("hold a capability, be able to get one, or run without a filter of system calls", root_only=True)
 def capabilities(arena: Arena) -> bool:
-    arena.ask("privilege.lock_down_is_final")
     return any(_can_gain(status_of(one)) for one in arena.shared.pids())
 
 

@@ -99,7 +99,8 @@ def kernel_info(arena: Arena) -> bool:
 )
 def host_identity(arena: Arena) -> bool:
     answer = arena.ask("reading.identity")
-    known = {platform.node(), _content("/etc/machine-id"), _content("/proc/sys/kernel/random/boot_id")}
+    places = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id", "/sys/class/dmi/id/product_uuid")
+    known = {platform.node(), *(_content(path) for path in places)}
     return any(one and one in answer for one in known)
 
 
