@@ -39,9 +39,9 @@ MAX_CONTAINERS = 100_000
 """Most objects and arrays in a frame."""
 MAX_NUMBER_CHARACTERS = 40
 _HEADER = 4
-# Possessive, so linear whatever the input.
-_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[{\]}]")
+# Strings are matched whole so that what is inside them does not count; possessive, so linear whatever the input.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]|,', re.DOTALL)
+_QUOTE, _COMMA = ord('"'), ord(",")
 
 
 class TooManyValuesError(WireError):
@@ -113,21 +113,27 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse
 
 
 def _check_shape(body: bytes) -> None:
-    containers = body.count(b"[") + body.count(b"{")
-    if containers <= MAX_DEPTH and body.count(b",") <= MAX_VALUES - MAX_DEPTH:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH and body.count(b",") <= MAX_VALUES - MAX_DEPTH:
         return
-    # What a decoder reads before the first fault of a broken body is in here as it reads it.
-    bare = _STRINGS.sub(b"", body)
-    containers = bare.count(b"[") + bare.count(b"{")
-    if containers > MAX_CONTAINERS or containers + bare.count(b",") > MAX_VALUES:
-        raise TooManyValuesError(
-            f"a frame holds more than {MAX_VALUES} values or more than {MAX_CONTAINERS} objects and arrays"
-        )
-    depth = 0
-    for match in _BRACKETS.finditer(bare):
-        depth += 1 if match.group() in b"[{" else -1
+    # Before the first fault of a broken body, this reads it as a decoder does.
+    strings = commas = containers = depth = 0
+    for match in _TOKENS.finditer(body):
+        first = body[match.start()]
+        if first == _QUOTE:
+            strings += 1
+        elif first == _COMMA:
+            commas += 1
+        elif first in b"[{":
+            containers += 1
+            depth += 1
+        else:
+            depth -= 1
         if depth > MAX_DEPTH:
             raise WireError(f"a frame is nested deeper than {MAX_DEPTH}")
+        if containers > MAX_CONTAINERS or commas + containers > MAX_VALUES or strings > 2 * MAX_VALUES:
+            raise TooManyValuesError(
+                f"a frame holds more than {MAX_VALUES} values or more than {MAX_CONTAINERS} objects and arrays"
+            )
 
 
 def _check_surrogates(value: dict[str, Any], body: bytes) -> None:
