@@ -180,6 +180,11 @@ class Arena:
         return self.backend.name
 
     @property
+    def without(self) -> str:
+        """The protections that were taken away."""
+        return ",".join(sorted(getattr(self.backend, "without", ())))
+
+    @property
     def shared(self) -> Sandbox:
         """The sandbox that attacks share; a new one where the last has ended."""
         if self._shared and self._shared[-1].wait(0.001) is not None:

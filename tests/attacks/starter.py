@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
 from pathlib import Path
 
 from marple.errors import SandboxUnavailableError
-from marple.sandboxes.backend import Program, find_backends
+from marple.sandboxes.backend import Backend, Program
 from marple.tools import wire
+from tests.attacks.mutations import weaken
 from tests.attacks.sandboxed import LIMITS
 from tests.attacks.unconfined import CarelessBubblewrap, Unconfined
 
 
-async def main(name: str, root: Path, function: str, *arguments: str) -> None:
+def named(name: str, without: str) -> Backend:
+    """A backend of the package or of the tests, with protections taken away."""
+    tests = {one.name: one for one in (Unconfined(), CarelessBubblewrap())}
+    if name in tests:
+        return tests[name]
+    found = importlib.import_module(f"marple.sandboxes.{name}").BACKEND
+    backend: Backend = weaken(found, without.split(",")) if without else found
+    return backend
+
+
+async def main(name: str, without: str, root: Path, function: str, *arguments: str) -> None:
     """Start, ask, and wait for ever, or with an argument for the answer."""
-    known = {one.name: one for one in (Unconfined(), CarelessBubblewrap())}
-    backend = known.get(name) or find_backends()[name]
+    backend = named(name, without)
     program = Program("attack", script=root / "attacks" / "runner.py")
     try:
         launched = await backend.launch(root, LIMITS, program)
@@ -46,4 +57,4 @@ async def _answer(replies: asyncio.StreamReader) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]))
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), *sys.argv[4:]))

@@ -21,7 +21,16 @@ def start_without(world: World, backend: str, lacking: str | None) -> tuple[str,
     if not (status := find_backends()[backend].probe()).available:
         pytest.skip(status.reason)
     outer = [sys.executable, "-m", "tests.attacks.outer", lacking] if lacking else []
-    starting = [sys.executable, "-m", "tests.attacks.starter", backend, str(world.root().path), "reading.identity", ""]
+    starting = [
+        sys.executable,
+        "-m",
+        "tests.attacks.starter",
+        backend,
+        "",
+        str(world.root().path),
+        "reading.identity",
+        "",
+    ]
     done = subprocess.run([*outer, *starting], capture_output=True, text=True, timeout=60, cwd=_REPOSITORY, check=False)
     word, _, rest = done.stdout.partition("\n")[0].partition(" ")
     assert word in ("refused", "started"), done.stderr[-2000:]

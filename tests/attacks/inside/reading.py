@@ -9,6 +9,7 @@ import mmap
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,17 @@ def truth(folders: list[str]) -> str:
     for folder in folders:
         for path in sorted(Path(folder).rglob("*.yaml"))[:40]:
             texts.append(_text(str(path)))
+    return "\n".join(texts)
+
+
+def installation() -> str:
+    """Where on the host things are installed: as Python and its packages say it."""
+    texts = list(sys.path)
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            for path in sorted(Path(folder).iterdir()):
+                if path.suffix == ".pth" or path.name.startswith(("__editable__", "marple")):
+                    texts += [str(path), _text(str(path)), _text(str(path / "direct_url.json"))]
     return "\n".join(texts)
 
 

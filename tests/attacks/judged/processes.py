@@ -103,7 +103,7 @@ def worker_dies(arena: Arena) -> bool:
 @attack("go on when the host's process has been killed, ignoring the end of the channel")
 def parent_death(arena: Arena) -> bool:
     root = arena.world.root()
-    command = [*_STARTER, arena.name, str(root.path), "processes.ignore_everything"]
+    command = [*_STARTER, arena.name, arena.without, str(root.path), "processes.ignore_everything"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY) as host:
         assert host.stdout is not None
         started = host.stdout.readline()
@@ -123,7 +123,7 @@ def tiocsti(arena: Arena) -> bool:
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(_REPOSITORY)
-        os.execv(_STARTER[0], [*_STARTER, arena.name, str(root.path), "processes.terminal", word])
+        os.execv(_STARTER[0], [*_STARTER, arena.name, arena.without, str(root.path), "processes.terminal", word])
     seen = b""
     end = time.monotonic() + 30
     while time.monotonic() < end and b"ended" not in seen:

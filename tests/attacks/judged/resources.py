@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
 import time
+from pathlib import Path
 from typing import Any
+
+import docker  # type: ignore[import-untyped]
 
 from tests.attacks.attack import attack
 from tests.attacks.sandboxed import LIMITS, Arena, Sandbox, SandboxEndedError, descriptors_of, status_of, until
+from tests.attacks.world import canary
 
 _MEMORY = dataclasses.replace(LIMITS, memory_gib=0.25)
 _TOO_MUCH = 330
@@ -83,6 +88,20 @@ def output_flood(arena: Arena) -> bool:
         sandbox.ask("resources.flood", mib=200)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         return grown > 32 * 1024 or sandbox.printed < 100 * 2**20
+
+
+@attack(
+    "have what it prints written to the host's disk",
+    apart=dict.fromkeys(("process", "bubblewrap"), "no log is kept of it by anybody"),
+    control="none: it is the daemon that would write",
+)
+def printed_to_disk(arena: Arena) -> bool:
+    word = canary("printed")
+    with arena.fresh() as sandbox, docker.DockerClient(os.environ.get("DOCKER_HOST")) as client:
+        sandbox.ask("resources.say", word=word)
+        until(lambda: sandbox.printed > 0, 5)
+        logs = [client.api.inspect_container(one.id)["LogPath"] for one in client.containers.list()]
+        return any(word in Path(log).read_text(encoding="utf-8") for log in logs if log and Path(log).exists())
 
 
 @attack(

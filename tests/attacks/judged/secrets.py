@@ -118,6 +118,14 @@ def truth_in_package(arena: Arena) -> bool:
     return any(one in answer for one in recipes)
 
 
+@attack(
+    "learn where on the host Marple is installed, which says whose machine it is",
+    leaks={"process": "it runs from the host's own directories"},
+)
+def install_path(arena: Arena) -> bool:
+    return str(_TASKS.parent) in str(arena.ask("reading.installation"))
+
+
 @attack("search its own memory for a variable of the host's")
 def gt_in_memory(arena: Arena) -> bool:
     return arena.world.env in arena.ask("reading.own_memory")

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from marple.sandboxes.backend import Backend
+from tests.attacks.catalogue import ATTACKS
+from tests.attacks.mutations import MUTATIONS, protections, weaken
+from tests.attacks.sandboxed import Arena, HostLoop
+from tests.attacks.world import World
+
+BACKEND = "process"
+NOTICED = [name for name, one in MUTATIONS[BACKEND].items() if not one.unnoticed]
+
+
+@pytest.mark.parametrize("protection", NOTICED)
+def test_without_it_an_attack_succeeds(protection: str, backend: Backend, world: World, loop: HostLoop) -> None:
+    mutation = MUTATIONS[BACKEND][protection]
+    arena = Arena(weaken(backend, {protection, *mutation.together}), world, loop)
+    try:
+        assert any(ATTACKS[name].succeeds(arena) for name in mutation.attacks)
+        assert arena.shared.stamp["isolation"] == "weakened"
+    finally:
+        arena.close()
+
+
+def test_every_protection_is_taken_away_once() -> None:
+    assert MUTATIONS[BACKEND].keys() == protections(BACKEND)
