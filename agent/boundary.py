@@ -15,9 +15,10 @@ other fields are the harness's. The event keeps the text as it came; this view i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from marple.tools.visible import quote
 from marple.traces import Event
@@ -28,6 +29,8 @@ VIEW_LIMIT = 20_000
 """Characters of untrusted text in one result, escapes included."""
 
 _BRIEF_CHARACTERS = 400
+_BETWEEN = ",\n"
+_LONGEST_ESCAPE = 12
 _OWN_TOOLS = ("plan", "hypothesis", "predict", "submit")
 _PAGE = "\n(characters "
 """Begins the last line of what ``read_result`` says, which is the harness's own."""
@@ -68,7 +71,7 @@ def result_view(event: Event, field: str, *, shortened: bool = False) -> str:
     if payload.get("by") == "harness" or payload["tool"] in _OWN_TOOLS:
         return view({**head, "harness": text}, field)
     if "cost" in payload:
-        tokens = payload["cost"]["prompt_tokens"] + payload["cost"]["generated_tokens"]
+        tokens = payload["cost"].get("prompt_tokens", 0) + payload["cost"].get("generated_tokens", 0)
         head["cost"] = f"{tokens:,} target tokens"
     if payload["tool"] == "read_result":
         text, _, page = text.rpartition(_PAGE)
@@ -90,24 +93,25 @@ def view(head: Mapping[str, str], field: str, untrusted: Iterable[str] | None = 
     """
     fields = [f"{json.dumps(name)}: {quote(value)}" for name, value in head.items()]
     if untrusted is not None:
-        lines = ",\n".join(untrusted)
+        lines = _BETWEEN.join(untrusted)
         fields.append(f"{json.dumps(field)}: [\n{lines}\n]" if lines else f"{json.dumps(field)}: []")
     return "{" + ", ".join(fields) + "}"
 
 
-def _fitting(text: str, limit: int) -> tuple[list[str], int]:
+# The conversation is rebuilt at every turn, mostly from results that were there before.
+@functools.lru_cache(maxsize=512)
+def _fitting(text: str, limit: int) -> tuple[Sequence[str], int]:
     """The lines of a text as JSON strings of at most ``limit`` characters together, and how much of it they hold."""
     lines: list[str] = []
     shown = used = 0
     for line in text.split("\n"):
         quoted = quote(line)
         if used + len(quoted) > limit:
-            # No character takes more than twelve as an escape.
-            kept = line[: (limit - used) // 12]
+            kept = line[: max(0, limit - used) // _LONGEST_ESCAPE]
             return [*lines, quote(kept)] if kept else lines, shown + len(kept)
         lines.append(quoted)
         shown += len(line) + 1
-        used += len(quoted)
+        used += len(quoted) + len(_BETWEEN)
     return lines, len(text)
 
 

@@ -25,8 +25,8 @@ _MARKUP = "|".join(
         # <|im_start|>, <s>, </s>, <start_of_turn>, <<SYS>>, </tool_result>, <0x0A>, <!--, and wide forms of "<".
         r"[<\uff1c\ufe64](?=[/|<!?#@$_A-Za-z\uff5c\u2581]|0x)",
         # [INST], [/INST], [TOOL_CALLS], [AVAILABLE_TOOLS], [gMASK], [UNUSED_TOKEN_1], [E12], [|user|]
-        r"\[(?=/?g?[A-Z][A-Z0-9_ ]*\]|\|)",
-        # Two families that use neither: >>QUESTION<< and ]~b]
+        r"\[(?=/?g?[A-Z][A-Z0-9_ ]*\]|\||e~\[)",
+        # Two families of formats that use neither: >>QUESTION<<, and ]~b] with [e~[
         r">(?=>[A-Z]+<<)",
         r"\](?=~!?b[\[\]])",
     )
