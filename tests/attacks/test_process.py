@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.attacks.catalogue import ATTACKS, against
+from tests.attacks.honest import contradictions
 from tests.attacks.sandboxed import Arena
 
 BACKEND = "process"
@@ -12,3 +13,10 @@ BACKEND = "process"
 def test_the_attack_ends_as_documented(attack: str, arena: Arena) -> None:
     expected = ATTACKS[attack]
     assert expected.succeeds(arena) == (BACKEND in expected.leaks), expected.tries
+
+
+def test_the_stamp_says_what_the_kernel_says(arena: Arena) -> None:
+    sandbox = arena.shared
+    processes = sandbox.pids()
+    assert processes
+    assert [contradictions(sandbox.stamp, one) for one in processes] == [{}] * len(processes)
