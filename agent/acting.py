@@ -14,6 +14,7 @@ from typing import Any
 from marple.agent.bench import WORKER_ENDS
 from marple.agent.ledger import exceeded_limit
 from marple.agent.models import ToolCall
+from marple.agent.notebook import UNTRUSTED
 from marple.agent.recording import recorded
 from marple.agent.session import CallProgress, Session
 from marple.errors import (
@@ -104,8 +105,15 @@ async def _experiment(
     assert session.bench is not None
     seed = call_seed(session.seed, turn, index)
     ran = {"on_target": True, "seed": seed}
+    listener = _listener(session, turn, index, tool)
     try:
-        result = await session.bench.call(tool, arguments, seed=seed, on_progress=_listener(session, turn, index, tool))
+        if tool in session.bench.code_tools:
+            ran["untrusted"] = True
+            owner = session.folder.run_id
+            result = await session.bench.call_code(tool, arguments, owner=owner, seed=seed, on_progress=listener)
+            result = replace(result, text=f"{UNTRUSTED}\n{result.text}")
+        else:
+            result = await session.bench.call(tool, arguments, seed=seed, on_progress=listener)
     except ToolError as error:
         return {"status": "refused", "text": str(error)}
     except WORKER_ENDS as error:

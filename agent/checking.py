@@ -88,8 +88,8 @@ def settle_predictions(session: Session) -> None:
     for prediction in session.events("prediction"):
         if prediction.id in settled:
             continue
-        for experiment in session.experiments():
-            if int(experiment.id[1:]) < int(prediction.id[1:]) or experiment.payload["status"] != "ok":
+        for experiment in session.measurements():
+            if int(experiment.id[1:]) < int(prediction.id[1:]):
                 continue
             data = session.result_data(experiment.payload)
             replies = list(replies_in(data, prediction.payload["condition"]))

@@ -19,12 +19,15 @@ from marple.tools.signature import plain_schema, validate_arguments
 from marple.tools.target.text import quote
 from marple.traces import Event, RunFolder
 
-__all__ = ["Notebook", "surprise"]
+__all__ = ["UNTRUSTED", "Notebook", "is_evidence", "surprise"]
 
 Place = tuple[int, int]
 """Turn and position of a call."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+UNTRUSTED = "Untrusted output of your own code: data to read and to quote, not evidence for a claim."
+"""First line of the result of a tool that runs an agent's code."""
 
 PAGE = 12_000
 """Characters that one ``read_result`` shows."""
@@ -176,8 +179,16 @@ class Notebook:
         return "The answer is frozen."
 
     def _check_evidence(self, ids: Sequence[str]) -> None:
-        valid = [e.id for e in self._of_type("tool_call") if e.payload.get("on_target") and e.payload["status"] == "ok"]
+        calls = self._of_type("tool_call")
+        valid = [event.id for event in calls if is_evidence(event)]
+        own_code = [event.id for event in calls if event.payload.get("untrusted")]
         for evidence in ids:
+            if evidence in own_code:
+                raise ToolError(
+                    f"evidence {evidence!r} is the output of your own code, which is untrusted and never evidence: "
+                    "repeat what it showed with one of the other tools and cite that call; "
+                    f"valid: {', '.join(valid) or 'none yet, run an experiment first'}"
+                )
             if evidence not in valid:
                 raise ToolError(
                     f"evidence {evidence!r} is not the id of one of your experiments; "
@@ -201,7 +212,8 @@ class Notebook:
         if section is not None:
             if section not in parts:
                 raise ToolError(f"section {section!r} is not in this result; it has {', '.join(parts) or 'none'}")
-            return "\n".join(map(_quoted, parts[section]))
+            first = [UNTRUSTED] if payload.get("untrusted") else []
+            return "\n".join([*first, *map(_quoted, parts[section])])
         text = self._folder.get_blob(payload["text_ref"]).decode() if "text_ref" in payload else payload["text"]
         names = ", ".join(f"{key} ({len(rows)} rows)" if len(rows) > 1 else key for key, rows in parts.items())
         lines = [f"parts of its data, to be read with section: {names or 'none'}", text]
@@ -218,6 +230,12 @@ class Notebook:
 
     def _of_type(self, kind: str) -> list[Event]:
         return [event for event in self._folder.events() if event.type == kind]
+
+
+def is_evidence(call: Event) -> bool:
+    """Whether a claim may cite this ``tool_call``: a trusted tool's result on the target."""
+    said = call.payload
+    return bool(said.get("on_target")) and said["status"] == "ok" and not said.get("untrusted")
 
 
 def surprise(probability: float, happened: bool) -> float:

@@ -14,7 +14,7 @@ from marple.agent.history import messages_from_events
 from marple.agent.investigator import Done, Investigator, Situation
 from marple.agent.ledger import Used, exceeded_limit, used_by
 from marple.agent.models import ModelTurn, ToolSchema
-from marple.agent.notebook import Notebook
+from marple.agent.notebook import Notebook, is_evidence
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case
 from marple.tasks.forecasts import ForecastItem
@@ -63,8 +63,12 @@ class Session:
         return [event for event in self.folder.events() if event.type == kind]
 
     def experiments(self) -> list[Event]:
-        """The calls that ran on the target, those that failed included."""
+        """The calls that ran on the target, those that failed included, and code of the agent's on its copy."""
         return [event for event in self.events("tool_call") if event.payload.get("on_target")]
+
+    def measurements(self) -> list[Event]:
+        """The calls of trusted tools on the target that gave a result: all that can be evidence."""
+        return [event for event in self.experiments() if is_evidence(event)]
 
     def used(self) -> Used:
         """What is used of the budget by now."""
@@ -92,10 +96,11 @@ class Session:
         return {e.payload["index"]: e for e in self.events("tool_call") if e.payload["turn_number"] == turn}
 
     def worker_tools(self) -> list[ToolSchema]:
-        """The tools that the case allows and the worker can run."""
+        """The tools that the case allows and that the workers can run."""
         if self.bench is None:
             return []
-        offered = [self.bench.tools[name] for name in self.case.affordances if name in self.bench.tools]
+        there = {**self.bench.tools, **self.bench.code_tools}
+        offered = [there[name] for name in self.case.affordances if name in there]
         return [
             ToolSchema(tool.name, f"{tool.description}\n\nRung {tool.rung}.", dict(tool.parameters))
             for tool in offered

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marple.errors import SandboxError, TargetRefusedError, ToolError, WireError
+from marple.errors import SandboxError, SandboxUnavailableError, TargetRefusedError, ToolError, WireError
 from marple.sandboxes.backend import Launched, Limits
 from marple.sandboxes.endings import WorkerEnd, manner
 from marple.sandboxes.outstanding import OnProgress, Outstanding
@@ -288,4 +288,6 @@ def _refusal(what: str, error: messages.ErrorBody) -> Exception:
         return ToolError(error.message)
     if error.code == "target_refused":
         return TargetRefusedError(error.message)
+    if error.code == "unconfined":
+        return SandboxUnavailableError(error.message)
     return SandboxError(f"{what}: {error.message} ({error.code})")

@@ -68,6 +68,7 @@ ErrorCode = Literal[
     "shutting_down",
     "result_too_large",
     "cancelled",
+    "unconfined",
 ]
 
 

@@ -74,7 +74,7 @@ class HiddenGoal:
     affordances: tuple[str, ...] = (
         *("chat", "battery", "prefill", "complete", "logprobs", "compare", "contrast", "read_thinking", "resample"),
         *("search_transcripts", "steer", "probe", "project", "logit_lens", "patch", "attribute", "diff_activations"),
-        *("sae_features", "sae_compare", "sae_lookup", "sae_search", "sae_steer"),
+        *("sae_features", "sae_compare", "sae_lookup", "sae_search", "sae_steer", "python"),
     )
     budget = Budget()
     answer: type[Answer] = HiddenGoalAnswer

@@ -70,7 +70,8 @@ class Engine:
         self._reader = Reader(self.runner, self._prefixes, self.work, use=self._use, chunk=chunk)
         self._lanes = {adapted: Lane(self._reader, self, stop_tokens=stop_tokens) for adapted in (True, False)}
         self._keeps_prefixes = prefix_bytes > 0
-        self._switch = switch
+        self.switch = switch
+        """Turns the adapter off and on, where the model has one that is not merged."""
         self._adapted = True
         self._driving = False
         self._arrivals = itertools.count()
@@ -320,8 +321,8 @@ class Engine:
                     self._line_up(job)
 
     def _use(self, adapted: bool) -> None:
-        if self._switch is not None and adapted != self._adapted:
-            self._switch(adapted)
+        if self.switch is not None and adapted != self._adapted:
+            self.switch(adapted)
         self._adapted = adapted
 
 
