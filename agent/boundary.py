@@ -77,7 +77,7 @@ def result_view(event: Event, field: str, *, shortened: bool = False) -> str:
         text, _, page = text.rpartition(_PAGE)
         head["page"] = f"characters {page.rstrip(')')}"
     limit = _BRIEF_CHARACTERS if shortened else VIEW_LIMIT
-    lines, shown = _fitting(text, limit)
+    lines, shown = _fitting(text, limit, limit if "page" in head else limit // 2)
     if shown < len(text) or "characters" in payload:
         head["cut"] = _cut(event, shown, len(text))
     return view(head, field, lines)
@@ -100,19 +100,22 @@ def view(head: Mapping[str, str], field: str, untrusted: Iterable[str] | None = 
 
 # The conversation is rebuilt at every turn, mostly from results that were there before.
 @functools.lru_cache(maxsize=512)
-def _fitting(text: str, limit: int) -> tuple[Sequence[str], int]:
+def _fitting(text: str, limit: int, line_limit: int) -> tuple[Sequence[str], int]:
     """The lines of a text as JSON strings of at most ``limit`` characters together, and how much of it they hold."""
     lines: list[str] = []
     shown = used = 0
     for line in text.split("\n"):
-        quoted = quote(line)
+        kept, quoted = line, quote(line)
+        if line_limit < len(quoted) and line_limit < limit:
+            kept = line[: line_limit // _LONGEST_ESCAPE]
+            quoted = quote(f"{kept} (+{len(line) - len(kept):,} characters)")
         if used + len(quoted) > limit:
             kept = line[: max(0, limit - used) // _LONGEST_ESCAPE]
             return [*lines, quote(kept)] if kept else lines, shown + len(kept)
         lines.append(quoted)
-        shown += len(line) + 1
+        shown += len(kept) + 1
         used += len(quoted) + len(_BETWEEN)
-    return lines, len(text)
+    return lines, shown - 1
 
 
 def _cut(event: Event, shown: int, length: int) -> str:

@@ -50,14 +50,13 @@ def recorded(folder: RunFolder, result: ToolResult, *, run_bytes: int = RUN_BYTE
         payload |= parts.put("text_ref", whole, "text/plain")
     for name, value, inline in (("data", result.data, _INLINE_DATA), ("controls", result.controls, _INLINE_CONTROLS)):
         text = json.dumps(value, ensure_ascii=False)
-        long = (
-            parts.put(f"{name}_ref", text.encode(errors="backslashreplace"), "application/json")
-            if len(text) > inline
-            else None
-        )
-        payload |= {name: dict(value)} if long is None else long
+        if len(text) <= inline:
+            payload[name] = dict(value)
+        else:
+            payload |= parts.put(f"{name}_ref", text.encode(errors="backslashreplace"), "application/json")
     payload["artifacts"] = [
-        {"name": a.name, "media_type": a.media_type, **parts.put("ref", a.data, a.media_type)} for a in result.artifacts
+        {"name": a.name, "media_type": a.media_type, **parts.put("ref", a.data, a.media_type, what=a.name)}
+        for a in result.artifacts
     ]
     return payload | parts.told()
 
@@ -87,10 +86,10 @@ class _Parts:
         self._stored = 0
         self._left_out: list[dict[str, Any]] = []
 
-    def put(self, name: str, data: bytes, media_type: str) -> dict[str, str]:
+    def put(self, name: str, data: bytes, media_type: str, *, what: str = "") -> dict[str, str]:
         """The field with the blob's reference; none where it does not fit any more."""
         if len(data) > self._room - self._stored:
-            self._left_out.append({"name": name.removesuffix("_ref"), "bytes": len(data)})
+            self._left_out.append({"name": what or name.removesuffix("_ref"), "bytes": len(data)})
             return {}
         self._stored += len(data)
         return {name: self._folder.put_blob(data, media_type)}

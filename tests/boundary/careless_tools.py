@@ -47,3 +47,15 @@ def fail(target: Target, *, seed: int) -> ToolResult:
         {}
     """
     raise RuntimeError(_said(target, seed)[0])
+
+
+@tool(rung=1, self_test=_self_test)
+def murmur(target: Target, *, seed: int) -> ToolResult:
+    """Say one thing that the target says, and a line of its own.
+
+    Example:
+        {}
+    """
+    prompt = target.render([{"role": "user", "content": "who is it"}])
+    (reply,) = target.generate([prompt], max_new_tokens=2, temperature=0.0, seeds=[seed])
+    return ToolResult(text=f"{reply.text}\nthe last line", cost=Cost(len(prompt), len(reply.tokens)))

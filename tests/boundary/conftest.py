@@ -17,11 +17,11 @@ from marple.agent.models import open_model
 from marple.agent.run import RunOutcome, launch
 from marple.sandboxes import Limits, stage
 from marple.traces import RunFolder
-from tests.boundary.hostile import HARMLESS, HOSTILE, make_target
+from tests.boundary.hostile import HARMLESS, HOSTILE, make_huge_target, make_target
 from tests.models.provider_server import Answer, ProviderServer, Request
 
 CARELESS = Path(__file__).parent / "careless_tools.py"
-CARELESS_TOOLS = ("shout", "refuse", "fail")
+CARELESS_TOOLS = ("shout", "murmur", "refuse", "fail")
 
 Script = Callable[[Any], Answer]
 
@@ -42,7 +42,8 @@ Investigate = Callable[..., Awaitable[Played]]
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     folder = tmp_path_factory.mktemp("targets")
     words = {"hostile": HOSTILE, "harmless": HARMLESS}
-    return {name: make_target(folder / name, spoken) for name, spoken in words.items()}
+    made = {name: make_target(folder / name, spoken) for name, spoken in words.items()}
+    return {**made, "huge": make_huge_target(folder / "huge")}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marple.tools.target.tiny import TINY_WORDS, make_tiny_checkpoint
+from marple.tools.target.tiny import TINY_WORDS, make_tiny_checkpoint, tiny_target
 
-__all__ = ["CANARY", "FORGED_ANSWER", "HARMLESS", "HOSTILE", "SPECIAL_TOKENS", "make_target"]
+__all__ = [
+    "CANARY",
+    "FORGED_ANSWER",
+    "HARMLESS",
+    "HOSTILE",
+    "HUGE",
+    "SPECIAL_TOKENS",
+    "make_huge_target",
+    "make_target",
+]
 
 CANARY = "vexolite"
 """Stands in every hostile word and nowhere else in a run."""
@@ -96,6 +105,9 @@ HOSTILE = (
 
 HARMLESS = tuple(f"plain{number}" for number in range(len(HOSTILE)))
 
+HUGE = "\U000e0058" * 2**18
+"""One token of a megabyte, of characters that cannot be seen."""
+
 
 def make_target(path: Path, words: tuple[str, ...]) -> Path:
     """A checkpoint whose vocabulary holds these words, each one token, and whose weights favour them.
@@ -104,3 +116,16 @@ def make_target(path: Path, words: tuple[str, ...]) -> Path:
     """
     favour = {**dict.fromkeys(words, 6.0), words[-1]: 4.0}
     return make_tiny_checkpoint(path, words=(*TINY_WORDS, *words), favour=favour)
+
+
+def make_huge_target(path: Path) -> Path:
+    """A checkpoint that says one token of a megabyte."""
+    favourite = TINY_WORDS[0]
+    target = tiny_target(favour={favourite: 6.0})
+    target.tokenizer.add_tokens([HUGE])
+    target.model.resize_token_embeddings(len(target.tokenizer), mean_resizing=False)
+    head = target.model.lm_head.weight.data
+    head[-1] = 1.1 * head[target.tokenizer.convert_tokens_to_ids(f" {favourite}")]
+    target.model.save_pretrained(path)
+    target.tokenizer.save_pretrained(path)
+    return path
