@@ -12,7 +12,7 @@ import importlib
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1]))
 atheris = importlib.import_module("atheris")
 
 with atheris.instrument_imports(include=["marple", "json", "benchmarks"]):

@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from marple.errors import WireError
 from marple.tools.contract import Artifact, Cost, Need, ToolResult
@@ -46,6 +46,7 @@ __all__ = [
 _M = TypeVar("_M", bound=BaseModel)
 
 PROTOCOL = 3
+_MOST = 1000
 PROGRESS_SECONDS = 0.2
 """The worker leaves at least this long between two progress messages of one request."""
 PROGRESS_WORDS = 200
@@ -54,6 +55,14 @@ PROGRESS_WORDS = 200
 
 class _Message(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_more_keys(cls, value: Any) -> Any:
+        # Pydantic would describe each unknown key, and a frame has room for half a million.
+        if isinstance(value, dict) and len(value) > len(cls.model_fields):
+            raise ValueError(f"more than {len(cls.model_fields)} keys")
+        return value
 
 
 Id = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
@@ -190,14 +199,14 @@ class Digests(_Message):
     """The target's parameters and buffers, with those of an adapter that is kept apart."""
     reference: Sha256 | None = None
     """None where there is no reference, or where it shares the target's copy of the weights."""
-    saes: dict[str, Sha256] = {}
+    saes: dict[str, Sha256] = Field(default={}, max_length=_MOST)
 
 
 class HelloReply(_Message):
     """What the worker has loaded and what it can do."""
 
     protocol: Literal[3]
-    tools: list[ToolInfo]
+    tools: list[ToolInfo] = Field(max_length=_MOST)
     target: dict[str, JsonValue]
     """Facts: parameters, layers, d_model, vocab, dtype, device, weights_sha256, saes, corpus."""
     reference: bool
@@ -218,7 +227,7 @@ class SelfTestOutcome(_Message):
 class SelfTestReply(_Message):
     """The outcomes of all self-tests."""
 
-    outcomes: list[SelfTestOutcome]
+    outcomes: list[SelfTestOutcome] = Field(max_length=_MOST)
 
 
 class _Cost(_Message):
@@ -239,8 +248,8 @@ class _Result(_Message):
     data: dict[str, JsonValue]
     controls: dict[str, JsonValue]
     cost: _Cost
-    handles: list[str]
-    artifacts: list[_Artifact]
+    handles: list[str] = Field(max_length=_MOST)
+    artifacts: list[_Artifact] = Field(max_length=_MOST)
 
 
 def validate(model: type[_M], value: Any) -> _M:

@@ -161,6 +161,22 @@ def test_the_most_that_is_accepted_stays_small(unit: bytes) -> None:
     assert spent(body) < 100 * MIB
 
 
+def test_half_a_million_unknown_keys_are_one_complaint() -> None:
+    keys = {str(number): 0 for number in range(wire.MAX_VALUES // 2)}
+    for place in ({"id": ID, **keys}, {"id": ID, "ok": keys}, {"id": ID, "ok": {**RESULT, "cost": keys}}):
+        assert spent(json.dumps(place).encode()) < 100 * MIB
+
+
+@pytest.mark.parametrize("key", ["handles", "artifacts"])
+@pytest.mark.parametrize("item", [{}, 0, "x"])
+def test_a_long_list_of_wrong_things_is_a_short_complaint(key: str, item: object) -> None:
+    body = json.dumps({"id": ID, "ok": {**RESULT, key: [item] * (wire.MAX_CONTAINERS - 100)}}).encode()
+    assert spent(body) < 60 * MIB
+    with pytest.raises(WireError) as caught:
+        messages.result_from_json(json.loads(body)["ok"])
+    assert len(str(caught.value)) < 1000
+
+
 def test_commas_and_brackets_in_texts_are_not_counted() -> None:
     value = {"text": "[{,]}" * (wire.MAX_VALUES + 1), "quotes": ['\\",[', "{"]}
     assert wire.decode_body(wire.encode_body(value)) == value
