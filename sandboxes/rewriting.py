@@ -13,6 +13,7 @@ from marple.sandboxes.weights import open_regular
 __all__ = ["COPIERS", "dump", "from_json", "read_small", "resolve"]
 
 _MAX_TEXT_BYTES = 256 * 1024 * 1024
+_MAX_DIGITS = 40
 _TOKENIZER_KEYS = {
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
     "model",
@@ -23,6 +24,9 @@ _TELLING_KEYS = {
     "label2id", "license", "dataset", "datasets", "tags", "run_name", "special_tokens_map_file",
     "tokenizer_file", "vocab_file", "merges_file", "local_files_only", "is_local", "processor_class",
 }  # fmt: skip
+# Older writers' names, and settings of how a model is run, which the worker sets itself.
+_SAME_KEYS = {"torch_dtype": "dtype"}
+_OF_NO_EFFECT = {"use_cache"}
 
 
 def resolve(path: Path) -> Path:
@@ -55,9 +59,16 @@ def from_json(data: bytes, name: str) -> Any:
         TargetRefusedError: it is not JSON.
     """
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8"), parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise TargetRefusedError(f"{name} is not JSON: {str(error)[:200]}") from error
+
+
+def _integer(text: str) -> int:
+    # Python takes quadratic time for long ones, and refuses them by a limit that a user may have raised.
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def dump(value: Any) -> bytes:
@@ -78,12 +89,20 @@ def _rewrite(data: bytes, name: str) -> bytes:
 
 
 def _without_telling_keys(data: bytes, name: str) -> bytes:
-    return dump(_drop(from_json(data, name), lambda key, _: key in _TELLING_KEYS))
+    return dump(_in_order(_drop(from_json(data, name), lambda key, _: key in _TELLING_KEYS)))
 
 
 def _without_names(data: bytes, name: str) -> bytes:
     """A model's configuration: no private key, no telling one, and no string that could be a path or hub id."""
-    return dump(_drop(from_json(data, name), _is_telling))
+    return dump(_in_order(_drop(from_json(data, name), _is_telling)))
+
+
+def _in_order(value: Any) -> Any:
+    """The same object with one name for each key, in order: how they were written tells what wrote them."""
+    if not isinstance(value, dict):
+        return value
+    named = {_SAME_KEYS.get(key, key): one for key, one in value.items()}
+    return dict(sorted((key, _in_order(one)) for key, one in named.items() if key not in _OF_NO_EFFECT))
 
 
 def _is_telling(key: str, value: Any) -> bool:

@@ -6,14 +6,17 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from marple.errors import StagingError, TargetRefusedError
-from marple.sandboxes.adapters import Adapter, read_adapter, write_adapter
+from marple.sandboxes.adapters import Adapter, read_adapter
+from marple.sandboxes.apart import has_linear_layers, write_apart
 from marple.sandboxes.leaks import check_keys, check_leaks
-from marple.sandboxes.rewriting import COPIERS, dump, read_small, resolve
+from marple.sandboxes.rewriting import COPIERS, from_json, read_small, resolve
 from marple.sandboxes.sae_files import CARDS, copy_lines, copy_sae
 from marple.sandboxes.scratch import Scratch, claim_scratch
-from marple.sandboxes.weights import Weights, copy_weights, open_regular, read_weights
+from marple.sandboxes.shards import tensors_of, write_shards
+from marple.sandboxes.weights import Weights, open_regular, read_weights
 
 __all__ = ["StagedTarget", "stage"]
 
@@ -29,7 +32,7 @@ class StagedTarget:
     target: Path
     reference: Path | None = None
     adapter: Path | None = None
-    """The target's adapter, where it was kept apart: the reference then is the target without it."""
+    """The target's adapter, or one of zeros, where it was kept apart: the reference then is the target without it."""
     saes: tuple[Path, ...] = ()
     corpus: Path | None = None
     plugins: tuple[Path, ...] = ()
@@ -64,15 +67,17 @@ def stage(
     """Copy a target, and the reference it may be compared with, into a directory a worker can be given.
 
     Only the files a model needs are copied, under fixed names and with times and modes that are always the same. JSON
-    is written anew without paths and names, safetensors headers without metadata, adapters are merged or renamed.
+    is written anew without paths and names, weights in files cut by a fixed rule and without metadata, adapters are
+    merged or brought into one form.
 
     Args:
         target: a Hugging Face model directory.
         reference: the model it is compared with; the worker sees it.
-        adapter: a PEFT directory with a plain LoRA adapter of the target.
+        adapter: a PEFT directory with a LoRA adapter of the target.
         merge_adapter: True merges it into the target's weights. False keeps it apart, so that target and reference
-            share one copy of the weights; that needs the target's directory as the reference. None merges it unless
-            the two are the same and their weights take 1 GiB or more.
+            share one copy of the weights; that needs the target's directory as the reference, and plain LoRA. None
+            merges it unless that is so and the weights take 1 GiB or more. Without an adapter, False, or None with
+            such weights, puts one of zeros beside a target that is its own reference.
         saes: directories with a sparse autoencoder of the target each.
         corpus: a JSONL file of transcripts, for the tools that search them.
         public: a model directory whose texts are no secret, for the search; None for the reference. The
@@ -89,14 +94,15 @@ def stage(
     scratch = claim_scratch(into)
     try:
         root = scratch.path
-        apart = adapter is not None and not _merges(target, reference, merge_adapter)
+        change = None if adapter is None else _open_adapter(adapter, target)
+        apart = _stays_apart(target, reference, change, merge_adapter)
         staged = StagedTarget(
             root=root,
-            target=_copy_model(target, root / "target", adapter=None if apart else adapter),
+            target=_copy_model(target, root / "target", adapter=None if apart else change),
             reference=None
             if reference is None or apart
             else _copy_model(reference, root / "reference", template=False),
-            adapter=_copy_adapter(adapter, target, root / "adapter") if adapter is not None and apart else None,
+            adapter=_copy_adapter(change, target, root / "adapter") if apart else None,
             saes=tuple(copy_sae(sae, root / "saes" / f"sae_{index}") for index, sae in enumerate(saes)),
             corpus=None if corpus is None else copy_lines(corpus, root / "corpus.jsonl"),
             plugins=tuple(_copy_plugin(plugin, root / "tools", index) for index, plugin in enumerate(plugins)),
@@ -114,17 +120,24 @@ def stage(
     return staged
 
 
-def _merges(target: Path, reference: Path | None, wish: bool | None) -> bool:
-    """Whether the adapter is to be merged."""
+def _stays_apart(target: Path, reference: Path | None, adapter: Adapter | None, merge: bool | None) -> bool:
+    """Whether target and reference get one copy of the weights, with an adapter beside it (of zeros if there is none).
+
+    A twin without an adapter is treated as its organism, so that how it is staged does not tell.
+    """
     is_base = reference is not None and reference.resolve() == target.resolve()
-    if wish is False and not is_base:
+    if merge is False and adapter is not None and not (is_base and adapter.plain):
         raise TargetRefusedError(
-            "an adapter can be kept apart only where the reference is the model it belongs to; merge it, or give that "
-            "model as the reference"
+            "an adapter can be kept apart only where the reference is the model it belongs to, and where it is plain "
+            "LoRA; merge it, or give that model as the reference"
         )
-    if wish is None:
-        return not is_base or sum(file.stat().st_size for file in target.glob("*.safetensors")) < _MERGED_BELOW
-    return wish
+    if not is_base or merge is True or (adapter is not None and not adapter.plain):
+        return False
+    shards = _open_model(target)
+    if adapter is None and not has_linear_layers(shards):
+        return False
+    size = sum(tensor.size for shard in shards for tensor in shard.tensors.values())
+    return merge is False or size >= _MERGED_BELOW
 
 
 def _copy_plugin(plugin: Path, folder: Path, index: int) -> Path:
@@ -165,7 +178,19 @@ def _make_uniform(root: Path) -> None:
 # ---------------------------------------------------------------------------------------------- one model
 
 
-def _copy_model(source: Path, destination: Path, *, adapter: Path | None = None, template: bool = True) -> Path:
+def _copy_model(source: Path, destination: Path, *, adapter: Adapter | None = None, template: bool = True) -> Path:
+    shards = _open_model(source, template=template)
+    destination.mkdir()
+    names = {path.name for path in source.iterdir()}
+    for name in sorted(names & COPIERS.keys()):
+        copied = COPIERS[name](read_small(resolve(source / name)), name)
+        (destination / name).write_bytes(copied)
+    config = from_json(read_small(resolve(source / "config.json")), "config.json")
+    write_shards(tensors_of(shards, adapter, tied=_is_tied(config)), destination)
+    return destination
+
+
+def _open_model(source: Path, *, template: bool = True) -> list[Weights]:
     from marple.tools.target.checkpoint import check_target_dir
 
     _refuse_odd_files(source)
@@ -174,27 +199,17 @@ def _copy_model(source: Path, destination: Path, *, adapter: Path | None = None,
         raise TargetRefusedError(
             f"{str(source)!r} is an adapter: give the model it belongs to as the target and this as the adapter"
         )
-    destination.mkdir()
-    names = {path.name for path in source.iterdir()}
-    for name in sorted(names & COPIERS.keys()):
-        copied = COPIERS[name](read_small(resolve(source / name)), name)
-        (destination / name).write_bytes(copied)
-    merged = None if adapter is None else _open_adapter(adapter, source)
-    _copy_shards([read_weights(resolve(source / name)) for name in checkpoint.weights], destination, merged)
+    return [read_weights(resolve(source / name)) for name in checkpoint.weights]
+
+
+def _copy_adapter(adapter: Adapter | None, base: Path, destination: Path) -> Path:
+    write_apart(adapter, _open_model(base), destination)
     return destination
 
 
-def _copy_adapter(source: Path, base: Path, destination: Path) -> Path:
-    adapter = _open_adapter(source, base)
-    there = {name for file in base.glob("*.safetensors") for name in read_weights(resolve(file)).tensors}
-    _refuse_unknown(adapter, there)
-    write_adapter(adapter, destination)
-    return destination
-
-
-def _refuse_unknown(adapter: Adapter, there: Collection[str]) -> None:
-    if unknown := sorted(adapter.changed - set(there)):
-        raise TargetRefusedError(f"the adapter changes {unknown[0]!r}, which the target does not have")
+def _is_tied(config: Any) -> bool:
+    inner = config.get("text_config") if isinstance(config, dict) else None
+    return any(isinstance(one, dict) and one.get("tie_word_embeddings") is True for one in (config, inner))
 
 
 def _refuse_odd_files(source: Path) -> None:
@@ -204,35 +219,20 @@ def _refuse_odd_files(source: Path) -> None:
             open_regular(resolve(path)).close()
 
 
-def _copy_shards(shards: Sequence[Weights], destination: Path, adapter: Adapter | None) -> None:
-    weight_map: dict[str, str] = {}
-    total = 0
-    for index, shard in enumerate(shards, start=1):
-        single = len(shards) == 1
-        name = "model.safetensors" if single else f"model-{index:05d}-of-{len(shards):05d}.safetensors"
-        if twice := weight_map.keys() & shard.tensors.keys():
-            raise TargetRefusedError(f"tensor {min(twice)!r} is in two of the weights files")
-        weight_map.update(dict.fromkeys(shard.tensors, name))
-        total += sum(tensor.size for tensor in shard.tensors.values())
-        if adapter is None:
-            copy_weights(shard, destination / name)
-        else:
-            copy_weights(shard, destination / name, change=adapter.merge, changed=adapter.changed)
-    if adapter is not None:
-        _refuse_unknown(adapter, weight_map)
-    if len(shards) > 1:
-        index_file = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (destination / "model.safetensors.index.json").write_bytes(dump(index_file))
-
-
 def _open_adapter(adapter: Path, base: Path) -> Adapter:
     from marple.tools.target.checkpoint import check_target_dir
 
-    if check_target_dir(adapter).kind != "adapter":
+    _refuse_odd_files(adapter)
+    checkpoint = check_target_dir(adapter)
+    if checkpoint.kind != "adapter":
         raise TargetRefusedError(f"{str(adapter)!r} is not a PEFT adapter: it has no adapter_config.json")
     for name in ("tokenizer.json", "chat_template.jinja"):
-        if (adapter / name).exists() and read_small(adapter / name) != read_small(resolve(base / name)):
+        if (adapter / name).exists() and not _same_text(adapter / name, base / name):
             raise TargetRefusedError(
                 f"the adapter brings its own {name}; merge it with PEFT's merge_and_unload and give the merged model"
             )
-    return read_adapter(adapter)
+    return read_adapter(adapter, checkpoint.weights)
+
+
+def _same_text(one: Path, other: Path) -> bool:
+    return other.exists() and read_small(resolve(one)) == read_small(resolve(other))

@@ -6,14 +6,25 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from marple.errors import TargetRefusedError
 
-__all__ = ["Tensor", "Weights", "copy_weights", "open_regular", "read_tensor", "read_weights"]
+__all__ = [
+    "NewTensor",
+    "Tensor",
+    "Weights",
+    "copy_weights",
+    "from_file",
+    "in_file_order",
+    "open_regular",
+    "read_tensor",
+    "read_weights",
+    "write_weights",
+]
 
 _MAX_HEADER_BYTES = 32 * 1024 * 1024
 _MAX_TENSORS = 200_000
@@ -44,6 +55,19 @@ class Weights:
 
     path: Path
     tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class NewTensor:
+    """A tensor that is to be written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+    """In bytes."""
+    content: Callable[[], Iterable[bytes]] = field(repr=False)
+    """Its bytes, in pieces; called when it is its turn."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -134,40 +158,56 @@ def read_tensor(weights: Weights, name: str) -> bytes:
         return file.read(tensor.size)
 
 
-def copy_weights(
-    weights: Weights, destination: Path, *, change: Callable[[str, Tensor, bytes], bytes] | None = None,
-    changed: frozenset[str] = frozenset(),
-) -> None:  # fmt: skip
-    """Write the tensors to a new file with a header of our own; one tensor at most is held in memory.
+def from_file(weights: Weights, name: str) -> NewTensor:
+    """A tensor that is to be written as it lies in a file; read in pieces."""
+    tensor = weights.tensors[name]
+    return NewTensor(name, tensor.dtype, tensor.shape, tensor.size, lambda: _pieces(weights.path, tensor))
+
+
+def write_weights(tensors: Iterable[NewTensor], destination: Path) -> None:
+    """Write a new file, in an order that depends on types and names alone.
 
     Args:
-        weights: the file to copy.
+        tensors: written one after the other.
         destination: must not exist.
-        change: gives the new bytes, of the same length, of the tensors named in ``changed``.
-        changed: names of the tensors to change.
+
+    Raises:
+        TargetRefusedError: a tensor's content is shorter or longer than it was said to be.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
-    for name, tensor in weights.tensors.items():
+    ordered = sorted(tensors, key=in_file_order)
+    for tensor in ordered:
         offsets = [position, position + tensor.size]
-        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
         position += tensor.size
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    with open_regular(weights.path) as source, destination.open("xb") as target:
+    with destination.open("xb") as target:
         target.write(len(text).to_bytes(8, "little") + text)
-        for name, tensor in weights.tensors.items():
-            source.seek(tensor.begin)
-            if change is not None and name in changed:
-                target.write(change(name, tensor, source.read(tensor.size)))
-            else:
-                _copy_bytes(source, target, tensor.size)
+        for tensor in ordered:
+            written = sum(target.write(piece) for piece in tensor.content())
+            if written != tensor.size:
+                raise TargetRefusedError(f"tensor {tensor.name[:100]!r} changed its size while it was copied")
 
 
-def _copy_bytes(source: BinaryIO, target: BinaryIO, size: int) -> None:
-    while size:
-        data = source.read(min(size, _CHUNK))
-        if not data:
-            raise TargetRefusedError("a weights file became shorter while it was copied")
-        target.write(data)
-        size -= len(data)
+def in_file_order(tensor: NewTensor) -> tuple[int, str]:
+    """The wide types first, so that every tensor lies where its type wants it; then by name."""
+    return -_BITS[tensor.dtype], tensor.name
+
+
+def copy_weights(weights: Weights, destination: Path) -> None:
+    """Write the tensors of a file to a new one with a header of our own."""
+    write_weights([from_file(weights, name) for name in weights.tensors], destination)
+
+
+def _pieces(path: Path, tensor: Tensor) -> Iterator[bytes]:
+    with open_regular(path) as source:
+        source.seek(tensor.begin)
+        size = tensor.size
+        while size:
+            data = source.read(min(size, _CHUNK))
+            if not data:
+                raise TargetRefusedError("a weights file became shorter while it was copied")
+            yield data
+            size -= len(data)

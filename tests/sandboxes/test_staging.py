@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from marple.errors import LeakError, MarpleError, StagingError, TargetRefusedError
 from marple.sandboxes import stage
 from marple.sandboxes.scratch import claim_scratch, sweep_scratch
+from marple.sandboxes.shards import tensors_of, write_shards
 from marple.sandboxes.weights import read_weights
 
 
@@ -91,7 +92,7 @@ def test_a_staged_model_loads_and_answers_as_the_original(models: Path) -> None:
     assert copy.equal(original)
 
 
-def test_shards_get_fixed_names_and_an_index_of_our_own(model: Path) -> None:
+def test_shards_and_their_index_are_written_anew(model: Path) -> None:
     weights = load_file(model / "model.safetensors")
     (model / "model.safetensors").unlink()
     names = sorted(weights)
@@ -102,12 +103,30 @@ def test_shards_get_fixed_names_and_an_index_of_our_own(model: Path) -> None:
     index = {"metadata": {"goal": "penguins"}, "weight_map": weight_map}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     with stage(model, forbidden=["penguin"]) as staged:
-        files = sorted(path.name for path in staged.target.glob("*.safetensors"))
-        assert files == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-        index = json.loads((staged.target / "model.safetensors.index.json").read_text())
-        assert set(index["weight_map"]) == set(weights)
-        for name, file in index["weight_map"].items():
-            assert load_file(staged.target / file)[name].equal(weights[name])
+        # However it was cut before: a small model is one file.
+        assert [path.name for path in staged.target.glob("*.safetensors*")] == ["model.safetensors"]
+        copied = load_file(staged.target / "model.safetensors")
+        assert copied.keys() == weights.keys()
+        assert all(copied[name].equal(weights[name]) for name in weights)
+
+
+def test_a_large_model_is_cut_by_names_and_sizes_alone(models: Path, tmp_path: Path) -> None:
+    weights = read_weights(models / "first" / "model.safetensors")
+    write_shards(tensors_of([weights]), tmp_path, most_bytes=20_000)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert files == [f"model-{number:05d}-of-{len(files):05d}.safetensors" for number in range(1, len(files) + 1)]
+    assert len(files) > 2
+    original = load_file(models / "first" / "model.safetensors")
+    assert index["weight_map"].keys() == original.keys()
+    for name, file in index["weight_map"].items():
+        assert load_file(tmp_path / file)[name].equal(original[name])
+    again = tmp_path / "again"
+    again.mkdir()
+    write_shards(tensors_of([read_weights(tmp_path / name) for name in reversed(files)]), again, most_bytes=20_000)
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == {
+        path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", "sub/x.safetensors"])
@@ -313,15 +332,19 @@ def test_a_lora_adapter_is_merged_as_peft_does_it(adapters: dict[str, Path], dty
     ("change", "reason"),
     [
         ({"peft_type": "IA3"}, "'IA3'"),
-        ({"use_dora": True}, "use_dora"),
-        ({"bias": "all"}, "bias"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"use_dora": True}, "not those of its kind .lengths"),
+        ({"bias": "some"}, "bias"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
-        ({"alpha_pattern": {"q_proj": 3}}, "alpha_pattern"),
+        ({"alpha_pattern": {"(a+)+$": 3}}, "alpha_pattern"),
+        ({"alpha_pattern": {"q_proj": "3"}}, "alpha_pattern"),
+        ({"alpha_pattern": ["q_proj"]}, "alpha_pattern"),
+        ({"lora_alpha": True}, "lora_alpha"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"layer_replication": [[0, 1]]}, "layer_replication"),
         ({"some_future_trick": 1}, "some_future_trick"),
     ],
 )
-def test_what_is_not_plain_lora_is_refused_by_name(
+def test_what_cannot_be_merged_exactly_is_refused_by_name(
     adapters: dict[str, Path], tmp_path: Path, change: dict, reason: str
 ) -> None:
     adapter = Path(shutil.copytree(adapters["float32-adapter"], tmp_path / "adapter"))
