@@ -72,10 +72,9 @@ class LiveWatcher(Watcher):
     def launched(self, folder: RunFolder) -> None:
         """Say what is being run and where it is recorded."""
         spec = folder.spec
-        self.console.print(
-            f"[bold]{escape(spec['case'])}[/] · {spec['investigator']} · seed {spec['seed']}", soft_wrap=True
-        )
-        self.console.print(f"recorded in {escape(str(folder.path))}", soft_wrap=True)
+        case, rest = (escape(visible(text)) for text in (spec["case"], f"{spec['investigator']} · seed {spec['seed']}"))
+        self.console.print(f"[bold]{case}[/] · {rest}", soft_wrap=True)
+        self.console.print(f"recorded in {escape(visible(str(folder.path)))}", soft_wrap=True)
         self._calls = self._bars.add_task("experiments", total=spec["budget"]["calls"])
 
     def progress(self) -> Any:
@@ -105,7 +104,7 @@ class LiveWatcher(Watcher):
         if event.type == "model_call":
             self._turn = event.payload["turn_number"]
         if event.type == "hypothesis":
-            self._belief = f"{event.payload['id']} {event.payload['credence']:.2f}"
+            self._belief = escape(visible(f"{event.payload['id']} {event.payload['credence']:.2f}"))
         if self._calls is not None:
             self._bars.update(self._calls, description=f"turn {self._turn} {self._belief} experiments")
         line = event_line(event)
