@@ -128,8 +128,7 @@ class Tree:
     @property
     def writable(self) -> list[str]:
         """What the program may write to, for Landlock."""
-        scratch = [path for path in SCRATCH if path != str(ROOT / "cache") or (self.root / "cache").is_dir()]
-        return [*scratch, "/dev/null", *(str(path) for path in self.devices)]
+        return [*SCRATCH, "/dev/null", *(str(path) for path in self.devices)]
 
     def options(self) -> list[str]:
         """The options, in the order in which bubblewrap carries them out: what comes later lies on top."""
@@ -173,7 +172,8 @@ class Tree:
         for mount in self.installation.mounts():
             yield from (show, str(mount.source), str(mount.inside))
         yield from self._covers()
-        yield from (show, str(self.root), str(ROOT))
+        for path in self._staged():
+            yield from (show, str(path), str(ROOT / path.name))
         if self.program.script is not None:
             yield from (show, str(self.program.script.resolve()), str(SCRIPT))
         yield from self._kernel()
@@ -181,7 +181,7 @@ class Tree:
 
     def _folders(self) -> list[str]:
         """Every directory above something that is shown: bubblewrap by itself makes them for one user only."""
-        shown = [*(mount.inside for mount in self.installation.mounts()), ROOT, SCRIPT]
+        shown = [*(mount.inside for mount in self.installation.mounts()), ROOT / "cache", SCRIPT]
         shown += [PurePosixPath(str(path)) for path in (*KERNEL_FILES, *_DEVICES, *self.devices, *self._libraries())]
         return sorted({str(folder) for path in shown for folder in path.parents if folder != PurePosixPath("/")})
 
@@ -194,6 +194,10 @@ class Tree:
         if path.is_symlink() and real.is_relative_to("/usr"):
             return ["--symlink", str(real), str(path)]
         return [show, str(path), str(path)]
+
+    def _staged(self) -> list[Path]:
+        """What lies in the staged directory, each by itself: so that one which only this user may enter works too."""
+        return [path for path in sorted(self.root.iterdir()) if path.name != "cache" and not path.is_symlink()]
 
     def _hidden(self) -> list[Mount]:
         return [] if "hidden" in self.without else self.installation.hidden()
@@ -218,8 +222,6 @@ class Tree:
     def _scratch(self) -> Iterator[str]:
         sizes = (self.limits.scratch_mib * 2**20, _SHM_BYTES, _CACHE_BYTES)
         for path, size in zip(SCRATCH, sizes, strict=True):
-            if path not in self.writable:
-                continue
             if "scratch-size" not in self.without:
                 yield from ("--size", str(size))
             yield from ("--perms", "1777", "--tmpfs", path)

@@ -25,7 +25,7 @@ from marple.sandboxes.watchdog import members
 
 __all__ = ["Start", "spawn"]
 
-_SETUP_SECONDS = 20.0
+_SETUP_SECONDS = 10.0
 _LOOK_SECONDS = 0.002
 _NOT_CONFINED = 71
 _BEFORE = re.compile(r"(bwrap|setpriv): ")
@@ -80,15 +80,21 @@ class Start:
             os.write(self._gate, b"\0")
 
     async def _wait_until_seen(self, pid: int) -> None:
-        """Until bubblewrap has given up its privileges, which is when it waits, its child cannot be looked at."""
-        expected = replace(self._expected(), variables=(), channel=(*self.channel, outside.identity(self._gate)))
+        """Until its child waits for this process, bubblewrap has descriptors of its own open in it."""
+        # It closes the gate and its own handle of /proc itself, last of all.
+        proc = Path("/proc").stat()
+        own = (outside.identity(self._gate), (proc.st_dev, proc.st_ino))
+        expected = replace(self._expected(), variables=(), channel=(*self.channel, *own))
         end = time.monotonic() + _SETUP_SECONDS
-        while not self._inherited and not outside.ended(pid):
+        while not outside.ended(pid):
+            problems = outside.inherits(pid, expected)
+            if problems == []:
+                self._inherited = ["descriptors", "environment"]
+                return
             if time.monotonic() > end:
-                raise SandboxError(f"bubblewrap was not ready in {_SETUP_SECONDS:g} s")
-            self._inherited = outside.inherits(pid, expected) or []
-            if not self._inherited:
-                await asyncio.sleep(_LOOK_SECONDS)
+                why = "; ".join(problems or ["it cannot be looked at"])
+                raise SandboxUnavailableError(f"the sandbox is not what it must be: {why}")
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def examine(self, sandbox: SandboxedProcess) -> dict[str, Any]:
         """Wait until the program is confined and compare what the kernel says of it with what must be so.

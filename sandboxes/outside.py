@@ -136,27 +136,21 @@ def seen(pid: int) -> dict[str, Any]:
 
 
 def inherits(pid: int, expected: Expected) -> list[str] | None:
-    """Look at a process that has not become its program yet: what it would hand on, None while that cannot be seen.
+    """What a process that has not become its program yet would hand on beyond what is expected.
 
     An ordinary user may look at a program's descriptors and environment only until it makes itself undumpable.
 
     Returns:
-        The names of what is so.
-
-    Raises:
-        SandboxUnavailableError: it would hand on more than is expected.
+        The problems; None while it cannot be seen.
     """
     try:
-        kept = {number for number in _open_files(pid) if not _flags(pid, number) & os.O_CLOEXEC}
-        problems = _environment(pid, expected) or []
+        kept = [number for number in _open_files(pid) if not _flags(pid, number) & os.O_CLOEXEC]
         files = {number: facts for number, facts in _open_files(pid).items() if number in kept}
+        problems = _environment(pid, expected) or []
     except OSError:
         return None
     odd = [number for number, facts in files.items() if _identity(facts) not in set(expected.channel)]
-    problems += [f"it would inherit descriptor {number}" for number in odd]
-    if problems:
-        raise SandboxUnavailableError(f"the sandbox is not what it must be: {'; '.join(problems)}")
-    return ["descriptors", "environment"]
+    return problems + [f"it would inherit descriptor {number}" for number in odd]
 
 
 # ---------------------------------------------------------------------------------------------- what is looked at
