@@ -1,0 +1,107 @@
+"""The first thing that runs in a sandbox: confine this process, then become the program.
+
+Started as ``python -I -B boot.py JSON`` with the channel on descriptors 0 and 1 and diagnostics on 2, which it does not
+touch. What it is told is made by ``marple.sandboxes.booting``. In this order: environment, limits, no new privileges,
+death with the parent, Landlock, the filter of system calls. Then the process calls itself ``marple-confined``, which
+the host can see from outside. A protection that is required and cannot be had ends it with status 71 and one line on
+descriptor 2.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NoReturn
+
+__all__ = ["CONFINED", "NOT_CONFINED", "confine", "main"]
+
+NOT_CONFINED = 71
+"""Exit status of a process that could not be confined."""
+CONFINED = "marple-confined"
+"""The process's name, as the kernel tells it, from when it is confined."""
+
+_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_NAME, _SET_NO_NEW_PRIVS = 1, 4, 15, 38
+
+
+def confine(told: Mapping[str, Any]) -> None:
+    """Give up everything that the program is not to have."""
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    for name, value in told["rlimits"].items():
+        _limit(name, value)
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    # Loaded before Landlock takes the files away.
+    landlock, seccomp = importlib.import_module("landlock"), importlib.import_module("seccomp")
+    if told["landlock"] is not None:
+        _try(told["landlock"]["required"], lambda: _landlock(landlock, told["landlock"]))
+    if told["seccomp"] is not None:
+        _try(told["seccomp"]["required"], lambda: _seccomp(seccomp, told["seccomp"]))
+    libc.prctl(_SET_NAME, CONFINED.encode(), 0, 0, 0)
+
+
+def _limit(name: str, value: int) -> None:
+    kind = getattr(resource, f"RLIMIT_{name.upper()}", None)
+    if kind is None:
+        return
+    ceiling = resource.getrlimit(kind)[1]
+    value = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
+    resource.setrlimit(kind, (value, value))
+
+
+def _landlock(landlock: ModuleType, told: Mapping[str, Any]) -> None:
+    done = landlock.restrict(told["read"], told["write"])
+    if told["required"] and not done["scopes"]:
+        raise OSError("Landlock here has no signal scope (it is in Linux from 6.12)")
+
+
+def _seccomp(seccomp: ModuleType, told: Mapping[str, Any]) -> None:
+    seccomp.install(seccomp.bpf(without=told["without"]))
+
+
+def _try(required: bool, protect: Callable[[], None]) -> None:
+    # Whatever goes wrong, also in a way nobody thought of: without a required protection nothing runs.
+    try:
+        protect()
+    except Exception as error:
+        if required:
+            _refuse(f"{type(error).__name__}: {error}")
+
+
+def _refuse(reason: str) -> NoReturn:
+    os.write(2, f"confinement: {reason}\n".encode())
+    os._exit(NOT_CONFINED)
+
+
+def main(argument: str) -> None:
+    """Confine this process and run the program."""
+    told = json.loads(argument)
+    here = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120 - pathlib takes three milliseconds
+    sys.path.insert(0, here)
+    confine(told)
+    sys.path.remove(here)
+    for name in ("landlock", "seccomp", "syscalls"):
+        sys.modules.pop(name, None)
+    sys.path[:0] = told["sys_path"]
+    program = told["program"]
+    if "script" in program:
+        sys.argv = [program["script"], told["root"]]
+        runpy.run_path(program["script"], run_name="__main__")
+    else:
+        importlib.import_module(program["module"]).main(told["root"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
