@@ -93,6 +93,10 @@ class Plan:
     """Whether the daemon can limit swap."""
     landlock: int = 0
     """Version of Landlock that the program inside puts on itself before it starts; 0 for none."""
+    own_kernel: bool = False
+    """Whether the runtime brings a kernel of its own."""
+    weaker: tuple[str, ...] = ()
+    """What the second layer inside lacks, in words."""
     without: Collection[str] = frozenset()
 
 
@@ -219,10 +223,12 @@ def _temporary(plan: Plan, has: _Has) -> dict[str, str]:
     bounded = has("scratch-size")
     size = plan.scratch_bytes if bounded else plan.memory
     inodes = f",nr_inodes={max(1024, plan.scratch_bytes // 8192)}" if bounded else ""
-    small = [SHARED_MEMORY, *([CACHE] if plan.cache else [])]
-    sizes = {SCRATCH: size, **dict.fromkeys(small, 16 * _MIB)}
-    # Without a mode, Docker takes that of the directory underneath, which the user inside may not write to.
-    return {path: f"{options},size={bytes_}{inodes},mode=1777" for path, bytes_ in sizes.items()}
+    # Older versions of runc take the mode of the directory underneath whatever is asked for, so that of the cache,
+    # which is private, has to belong to the user inside.
+    sizes = {SCRATCH: (size, "mode=1777"), SHARED_MEMORY: (16 * _MIB, "mode=1777")}
+    if plan.cache:
+        sizes[CACHE] = (16 * _MIB, f"mode=0700,uid={UID},gid={UID}")
+    return {path: f"{options},size={bytes_}{inodes},{owner}" for path, (bytes_, owner) in sizes.items()}
 
 
 def _memory(plan: Plan, has: _Has) -> dict[str, int]:

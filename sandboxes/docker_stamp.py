@@ -14,7 +14,6 @@ __all__ = ["make_stamp"]
 
 _SECONDS = 5.0
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
-_OWN_KERNEL = ("kata", "runsc")
 _OF_DOCKER = ("/dev", "/dev/mqueue", "/dev/pts", "/proc", "/sys", "/sys/fs/cgroup")
 """What Docker mounts in every container; all but devices and procfs lies under what is masked."""
 _GPUS = "GPUs are handed in: the driver's interface to the kernel can be reached from inside"
@@ -31,14 +30,13 @@ def make_stamp(daemon: Daemon, plan: Plan, pid: int | None) -> dict[str, Any]:
     Raises:
         SandboxUnavailableError: the kernel says of the process that a protection is not in force.
     """
-    own_kernel = any(one in plan.runtime for one in _OWN_KERNEL)
     stamp: dict[str, Any] = {
         "backend": "docker",
         "isolation": "weakened" if plan.without else "reduced" if plan.gpus else "full",
         "env": "host's" if "env" in plan.without else "fixed",
         "filesystem": "own tree",
         "network": "not blocked" if "unshare-net" in plan.without else "none",
-        "landlock": 0 if own_kernel else plan.landlock,
+        "landlock": plan.landlock,
         "seccomp": "none" if {"seccomp", "seccomp-profile"} <= set(plan.without) else "allow-list",
         "namespaces": list(_NAMESPACES),
         "uid": UID,
@@ -51,11 +49,11 @@ def make_stamp(daemon: Daemon, plan: Plan, pid: int | None) -> dict[str, Any]:
         "image": plan.image,
         "gpus": plan.gpus,
         "versions": daemon.versions,
-        "warnings": [*warnings(daemon), *([_GPUS] if plan.gpus else [])],
+        "warnings": [*warnings(daemon), *plan.weaker, *([_GPUS] if plan.gpus else [])],
         "verified": [],
         **({"without": sorted(plan.without)} if plan.without else {}),
     }
-    if pid is not None and not own_kernel:
+    if pid is not None and not plan.own_kernel:
         stamp |= outside.seen(pid) if plan.without else _verify(pid, plan, daemon)
     stamp["verified"] = sorted({"container", *stamp["verified"]})
     return stamp

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker_daemon import docker_daemon
+
+__all__ = ["docker_daemon"]
+
 HERE = Path(__file__).parent
 
 
