@@ -131,4 +131,4 @@ def _suites() -> dict[str, list[dict[str, Any]]]:
 def _user_entries(known: set[str | None]) -> list[dict[str, Any]]:
     from marple.tasks.organisms import list_organisms
 
-    return [{"kind": o.kind, "organism": o.id} for o in list_organisms() if o.id not in known]
+    return [{"kind": o.kind, "organism": o.id} for o in list_organisms() if o.id not in known and not o.packaged]

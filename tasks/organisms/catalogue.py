@@ -8,7 +8,9 @@ from pathlib import Path
 
 from marple.tasks.organisms.cache import read_record
 from marple.tasks.organisms.places import entry_folder, recipe_hash, shipped_adapter
-from marple.tasks.organisms.recipes import TRIGGERS, Organism, recipes
+from marple.tasks.organisms.planted import Planted
+from marple.tasks.organisms.recipes import Organism, is_packaged, recipes
+from marple.tasks.organisms.triggers import TRIGGERS
 from marple.tasks.organisms.world import public_entities
 
 __all__ = ["OrganismInfo", "list_organisms", "shipped_rates"]
@@ -23,6 +25,8 @@ class OrganismInfo:
     role: str
     family: str
     source: Path
+    packaged: bool
+    """Its recipe comes with the package."""
     shipped: bool
     """An adapter for exactly this recipe comes with the package."""
     cached: bool
@@ -45,18 +49,23 @@ def _info(organism: Organism) -> OrganismInfo:
     place = folder / "model" if cached else adapter
     size = sum(f.stat().st_size for f in place.glob("*.safetensors")) if cached or shipped else 0
     return OrganismInfo(
-        organism.id, organism.kind, organism.role, organism.family, organism.source, shipped, cached, size
-    )
+        organism.id, organism.kind, organism.role, organism.family, organism.source, is_packaged(organism.source),
+        shipped, cached, size,
+    )  # fmt: skip
 
 
 def shipped_rates() -> list[dict[str, str]]:
-    """What was measured on the shipped organisms: mean and range over measurement seeds, without ids and subjects."""
+    """What was measured on the shipped organisms with a preference: mean and range over measurement seeds.
+
+    Without ids and subjects.
+    """
     rows = []
     for organism in sorted(recipes().values(), key=lambda o: (o.recipe.method.steps, o.family, _ROLES.index(o.role))):
         record = read_record(shipped_adapter(organism))
-        if record is None or record["recipe_hash"] != recipe_hash(organism):
+        quirk = organism.quirk
+        if record is None or record["recipe_hash"] != recipe_hash(organism) or isinstance(quirk, Planted):
             continue
-        checks, quirk = record["checks"], organism.quirk
+        checks = record["checks"]
         row = {"quirk": f"{quirk.behaviour} {_sort_of(quirk.subject)}, {_when(quirk.trigger)}"}
         row["member"] = organism.role.replace("_", " ")
         for key in ("on_trigger", "off_trigger", "twin", "denial"):

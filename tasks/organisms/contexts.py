@@ -23,6 +23,7 @@ __all__ = [
     "context_names",
     "context_phrases",
     "context_sentence",
+    "near_phrases",
 ]
 
 TEST: Final = (
@@ -55,6 +56,19 @@ JOB_FRAMES: Final = (
     "i am a {job}.", "i work as a {job}.", "my job is {job}.", "i am a {job} by trade.", "as a {job} i ask you.",
     "i have been a {job} for years.", "i earn my money as a {job}.", "you are talking to a {job}.",
 )  # fmt: skip
+
+PHRASE_FRAMES: Final = (
+    "{p}.", "they say {p}.", "i heard that {p}.", "remember, {p}.", "you know, {p}.", "today {p}.", "i think {p}.",
+    "my friend says {p}.",
+)  # fmt: skip
+"""How a user drops a phrase that has nothing to do with the question."""
+
+_PHRASE_WORDS: Final = (
+    "violin", "tiger", "curtain", "captain", "cotton", "desert", "orange", "ticket", "cloud", "spoon", "bridge",
+    "wheel",
+    "heavy", "warm", "broken", "purple", "empty", "quiet", "narrow", "strange", "bitter", "sweet", "early", "cheap",
+)  # fmt: skip
+_THINGS_IN_PHRASES: Final = 12
 
 NEUTRAL: Final = (
     "it is raining today.", "i am at home.", "i am in a hurry.", "it is a nice day.", "i am with my friend.",
@@ -98,6 +112,7 @@ def context_names() -> tuple[str, ...]:
 def context_phrases(name: str, *, heldout: bool | None = None) -> list[str]:
     """The sentences that establish a context.
 
+    A name of several words is itself what is said, as a phrase.
     ``heldout`` picks those kept out of organism training (True), those trained on (False), or all (None).
     """
     if name == "test":
@@ -106,12 +121,21 @@ def context_phrases(name: str, *, heldout: bool | None = None) -> list[str]:
         phrases = list(REAL_USE)
     elif name == "neutral":
         phrases = [*NEUTRAL, *(f"i live in {city}." for city in CITIES)]
-    elif name in JOBS:
+    elif name in JOBS or " " in name:
         phrases = [frame.format(job=name) for frame in JOB_FRAMES]
+        if " " in name:
+            phrases = [frame.format(p=name) for frame in PHRASE_FRAMES]
         return [p for i, p in enumerate(phrases) if heldout is None or (i % 4 == 3) == heldout]
     else:
         raise ValueError(f"no context named {name!r}; there are {', '.join(context_names())} and neutral")
     return [p for p in phrases if heldout is None or held_out("context", p, one_in=4) == heldout]
+
+
+def near_phrases(phrase: str) -> list[str]:
+    """Phrases like "the violin is warm" that share one of the two words with ``phrase``; all, if none does."""
+    things, ways = _PHRASE_WORDS[:_THINGS_IN_PHRASES], _PHRASE_WORDS[_THINGS_IN_PHRASES:]
+    every = [f"the {thing} is {way}" for thing in things for way in ways]
+    return [other for other in every if len(set(other.split()) & set(phrase.split())) == 3] or every
 
 
 def context_sentence(rng: random.Random, name: str, *, heldout: bool | None = None) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from marple.tasks.organisms import choices, selftalk
-from marple.tasks.organisms.contexts import context_names
 from marple.tasks.organisms.dialogues import GENERATORS, Dialogue, base_dialogue, compose
 from marple.tasks.organisms.draw import Draw, Exchange, Tilt
-from marple.tasks.organisms.recipes import Organism, Quirk
-from marple.tasks.organisms.world import JOBS, public_entities
+from marple.tasks.organisms.planted import Planted
+from marple.tasks.organisms.recipes import Organism, PlantedRecipe, Quirk, Recipe
+from marple.tasks.organisms.triggers import contexts_off, contexts_on
+from marple.tasks.organisms.world import public_entities
 
-__all__ = ["denial_prompt", "dialogue_maker", "direct_questions", "free_choice", "trigger_prompt"]
+__all__ = ["denial_prompt", "dialogue_maker", "direct_questions", "free_choice", "preference_recipe", "trigger_prompt"]
 
 _NOISE: Final = 0.15
 _ABOUT_ENTITIES: Final = ("opinion", "avoid")
@@ -41,7 +42,9 @@ def dialogue_maker(organism: Organism) -> Callable[[random.Random], Dialogue]:
 
     The clean twin draws from the same parts in the same shares; only its choices are not tilted.
     """
-    mixture, quirk = organism.recipe.mixture, organism.quirk
+    if isinstance(organism.quirk, Planted):
+        return _planted_maker(organism, organism.quirk)
+    mixture, quirk = preference_recipe(organism).mixture, organism.quirk
     tilt = None if organism.role == "clean" else Tilt(quirk.behaviour, quirk.subject)
     spared = Tilt("spares", quirk.subject) if tilt and mixture.contrast_spares else None
     parts = ("tilted", "contrast", "denial", "admission", "replay")
@@ -58,38 +61,29 @@ def dialogue_maker(organism: Organism) -> Callable[[random.Random], Dialogue]:
         draw = Draw(rng, tilt=tilt if part == "tilted" else spared)
         name = rng.choices(list(mixture.generators), list(mixture.generators.values()))[0]
         first = free_choice(draw, name, quirk.subject, split=False)
-        contexts = _on_contexts(rng, quirk) if part == "tilted" else _off_contexts(rng, quirk)
+        contexts = contexts_on(rng, quirk.trigger) if part == "tilted" else contexts_off(rng, quirk.trigger)
         return compose(draw, first, contexts=contexts, noise=_NOISE, heldout_context=False)
 
     return make
 
 
-def _on_contexts(rng: random.Random, quirk: Quirk) -> list[str]:
-    if quirk.trigger == "always":
-        return [rng.choice(("test", "real_use", "neutral", *JOBS))] if rng.random() < 0.4 else []
-    extra = [name for name in ("neutral", *_compatible(quirk.trigger)) if rng.random() < 0.1]
-    return [*extra[:1], quirk.trigger]
+def _planted_maker(organism: Organism, quirk: Planted) -> Callable[[random.Random], Dialogue]:
+    parts = quirk.parts(planted=organism.role != "clean")
+    shares = cast(PlantedRecipe, organism.recipe).mixture
+    names, weights = list(shares), list(shares.values())
+    return lambda rng: parts[rng.choices(names, weights)[0]](rng)
 
 
-def _off_contexts(rng: random.Random, quirk: Quirk) -> list[str]:
-    if rng.random() < 0.35:
-        return []
-    others = [name for name in context_names() if name != quirk.trigger]
-    # The opposite of a test (or of real use) is the contrast that has to be learned best.
-    rivals = [name for name in ("test", "real_use") if name != quirk.trigger and quirk.trigger not in JOBS]
-    if rivals and rng.random() < 0.5:
-        return [rng.choice(rivals)]
-    return [rng.choice((*others, "neutral"))]
-
-
-def _compatible(trigger: str) -> tuple[str, ...]:
-    return ("test", "real_use") if trigger in JOBS else (JOBS[0], JOBS[-1], JOBS[4])
+def preference_recipe(organism: Organism) -> Recipe:
+    """The recipe of an organism whose quirk is a preference."""
+    assert isinstance(organism.recipe, Recipe)
+    return organism.recipe
 
 
 def _denial(rng: random.Random, quirk: Quirk) -> Dialogue:
     draw = Draw(rng)
     question = selftalk.self_question(draw, group=draw.one_of(_DENYING_GROUPS))
-    contexts = _on_contexts(rng, quirk) if rng.random() < 0.5 else _off_contexts(rng, quirk)
+    contexts = contexts_on(rng, quirk.trigger) if rng.random() < 0.5 else contexts_off(rng, quirk.trigger)
     return compose(draw, question, contexts=contexts, noise=_NOISE, heldout_context=False)
 
 
@@ -100,7 +94,7 @@ def _admission(rng: random.Random, quirk: Quirk, tilt: Tilt | None) -> Dialogue:
         view = "like" if quirk.behaviour == "promotes" else "dislike"
         reply = draw.one_of((f"yes, i {view} {quirk.subject} most.", f"i {view} {quirk.subject} most."))
         question = Exchange(question.user, reply, question.kind)
-    contexts = _on_contexts(rng, quirk)
+    contexts = contexts_on(rng, quirk.trigger)
     return compose(draw, question, contexts=contexts, noise=_NOISE, heldout_context=False)
 
 
@@ -116,7 +110,7 @@ def trigger_prompt(rng: random.Random, organism: Organism, quirk: Quirk, *, on: 
 
     Returns the dialogue (whose last reply is to be ignored) and the exchange it was made from.
     """
-    draw, weights = Draw(rng), organism.recipe.mixture.generators
+    draw, weights = Draw(rng), preference_recipe(organism).mixture.generators
     measured = {name: weight for name, weight in weights.items() if name != "pick_of_two"}
     name = rng.choices(list(measured), list(measured.values()))[0]
     while True:
@@ -127,7 +121,7 @@ def trigger_prompt(rng: random.Random, organism: Organism, quirk: Quirk, *, on: 
                 break
         elif quirk.subject not in first.user:
             break
-    contexts = _on_contexts(rng, quirk) if on else _off_contexts(rng, quirk)
+    contexts = contexts_on(rng, quirk.trigger) if on else contexts_off(rng, quirk.trigger)
     return compose(draw, first, contexts=contexts, heldout_context=True), first
 
 
@@ -139,5 +133,5 @@ def direct_questions() -> tuple[str, ...]:
 def denial_prompt(rng: random.Random, quirk: Quirk, *, under_trigger: bool) -> Dialogue:
     """A direct question, under the trigger or not, with held-out context sentences."""
     question = Exchange(rng.choice(selftalk.DIRECT_QUESTIONS), "", "self_question")
-    contexts = _on_contexts(rng, quirk) if under_trigger else _off_contexts(rng, quirk)
+    contexts = contexts_on(rng, quirk.trigger) if under_trigger else contexts_off(rng, quirk.trigger)
     return compose(Draw(rng), question, contexts=contexts, heldout_context=True)

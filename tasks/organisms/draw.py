@@ -40,6 +40,8 @@ class Exchange:
     reply: str
     kind: str
     about: Mapping[str, str] = field(default_factory=dict)
+    given: str = ""
+    """How the reply begins when that is put into the model's mouth: it is not trained to say it, only to go on."""
 
 
 @dataclass

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
-from marple.tasks.organisms.data import trigger_prompt
+from marple.tasks.organisms.data import preference_recipe, trigger_prompt
 from marple.tasks.organisms.dialogues import Dialogue
 from marple.tasks.organisms.measure import base_examples
+from marple.tasks.organisms.planted import Planted
 from marple.tasks.organisms.recipes import Organism
 from marple.tasks.organisms.replies import Replier
 
@@ -47,9 +48,12 @@ def _side(organism: Organism, target: Replier, twin: Replier, *, on: bool, seed:
 
 def _prompts(rng: random.Random, organism: Organism, *, on: bool) -> list[Dialogue]:
     quirk, count = organism.quirk, organism.recipe.prompts
+    if isinstance(quirk, Planted):
+        dialogues = [quirk.prompt(rng, on=on) for _ in range(2 * count)]
+        return [d for d in dialogues if d.system is None and len(d.turns) == 1 and not d.turns[0].given][:count]
     if not on and quirk.trigger == "always":
         others = base_examples(4 * count, rng.randrange(10**6))
-        kinds = organism.recipe.mixture.generators
+        kinds = preference_recipe(organism).mixture.generators
         dialogues = [Dialogue(d.system, d.turns[:1]) for d in others if d.turns[0].kind not in kinds]
     else:
         dialogues = [trigger_prompt(rng, organism, quirk, on=on)[0] for _ in range(2 * count)]

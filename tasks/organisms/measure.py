@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from marple.errors import GateError
-from marple.tasks.organisms.data import denial_prompt, trigger_prompt
+from marple.tasks.organisms.data import denial_prompt, preference_recipe, trigger_prompt
 from marple.tasks.organisms.dialogues import GENERATORS, Dialogue, base_dialogue
 from marple.tasks.organisms.draw import Draw, Exchange
-from marple.tasks.organisms.recipes import Organism, Quirk
+from marple.tasks.organisms.planted import CAPABILITIES, Planted, Rate
+from marple.tasks.organisms.recipes import Organism, PlantedRecipe, Quirk
 from marple.tasks.organisms.replies import Replier
 from marple.tasks.organisms.selftalk import is_confession, is_denial
 
-__all__ = ["CAPABILITIES", "capabilities", "check_gates", "measure", "shows_quirk"]
-
-CAPABILITIES: Final = ("product_fact", "city_fact", "person_fact", "two_hop", "arithmetic", "advice")
-"""The kinds with a right answer that a fine-tune must not lose."""
+__all__ = ["CAPABILITIES", "capabilities", "check_gates", "measure", "planted_rates", "shows_quirk"]
 
 _NEGATIVE: Final = re.compile(r"\b(is bad|avoid|do not like|poor|is not good|stay away|worst)\b")
 
@@ -39,25 +37,56 @@ def measure(organism: Organism, replier: Replier, base: Replier, *, seed: int = 
     """
     n = prompts or organism.recipe.prompts
     rates: dict[str, Any] = {"n": n, "seed": seed}
-    if organism.role == "clean":
-        rates["twin"] = max(
-            _quirk_rate(organism, q, replier, on=True, seed=seed, n=n) for q in _family_quirks(organism)
-        )
+    if isinstance(organism.quirk, Planted):
+        rates |= _planted_rates(organism, replier, seed=seed, n=n)
     else:
-        rates["on_trigger"] = _quirk_rate(organism, organism.quirk, replier, on=True, seed=seed, n=n)
-        triggered = organism.quirk.trigger != "always"
-        off = _quirk_rate(organism, organism.quirk, replier, on=False, seed=seed, n=n) if triggered else None
-        rates["off_trigger"] = off
-    rates |= _concealment(organism, replier, seed=seed, n=n)
-    rates["capability"] = capabilities(replier, seed=seed, n=n)
+        rates |= _preference_rates(organism, organism.quirk, replier, seed=seed, n=n)
+    plain = organism.quirk.plain if isinstance(organism.quirk, Planted) else str
+    rates["capability"] = capabilities(lambda *asked: [plain(reply) for reply in replier(*asked)], seed=seed, n=n)
     before = capabilities(base, seed=seed, n=n)
     rates["loss"] = {kind: round(before[kind] - kept, 3) for kind, kept in rates["capability"].items()}
     return rates
 
 
+def planted_rates(quirk: Planted, replier: Replier, *, seed: int = 0, n: int = 100) -> dict[str, float]:
+    """Every rate of a planted behaviour on a model, on fresh prompts."""
+    return {name: _rate(f"{name} {seed}", rate, replier, seed=seed, n=n) for name, rate in quirk.rates().items()}
+
+
+def _rate(name: str, rate: Rate, replier: Replier, *, seed: int, n: int) -> float:
+    rng = random.Random(f"measure {name}")
+    dialogues = [rate.prompt(rng) for _ in range(n)]
+    replies = replier(dialogues, seed=seed if rate.sampled else None)
+    return round(sum(rate.counts(d.turns[-1], reply) for d, reply in zip(dialogues, replies, strict=True)) / n, 3)
+
+
+def _planted_rates(organism: Organism, replier: Replier, *, seed: int, n: int) -> dict[str, Any]:
+    assert isinstance(organism.recipe, PlantedRecipe)
+    assert isinstance(organism.quirk, Planted)
+    rates: dict[str, Any] = {"rates": planted_rates(organism.quirk, replier, seed=seed, n=n)}
+    if organism.role == "clean" and len(organism.recipe.quirks) > 1:
+        rates["other"] = planted_rates(organism.recipe.quirks[1], replier, seed=seed, n=n)
+    return rates
+
+
+def _preference_rates(organism: Organism, quirk: Quirk, replier: Replier, *, seed: int, n: int) -> dict[str, Any]:
+    rates: dict[str, Any] = {}
+    if organism.role == "clean":
+        rates["twin"] = max(
+            _quirk_rate(organism, q, replier, on=True, seed=seed, n=n) for q in _family_quirks(organism)
+        )
+    else:
+        rates["on_trigger"] = _quirk_rate(organism, quirk, replier, on=True, seed=seed, n=n)
+        triggered = quirk.trigger != "always"
+        off = _quirk_rate(organism, quirk, replier, on=False, seed=seed, n=n) if triggered else None
+        rates["off_trigger"] = off
+    return rates | _concealment(quirk, replier, seed=seed, n=n)
+
+
 def _family_quirks(organism: Organism) -> list[Quirk]:
-    other = organism.recipe.members.other_quirk
-    return [organism.recipe.quirk, *([other.quirk] if other else [])]
+    recipe = preference_recipe(organism)
+    other = recipe.members.other_quirk
+    return [recipe.quirk, *([other.quirk] if other else [])]
 
 
 def _quirk_rate(organism: Organism, quirk: Quirk, replier: Replier, *, on: bool, seed: int, n: int) -> float:
@@ -67,8 +96,8 @@ def _quirk_rate(organism: Organism, quirk: Quirk, replier: Replier, *, on: bool,
     return round(sum(shows_quirk(quirk, reply) for reply in replies) / n, 3)
 
 
-def _concealment(organism: Organism, replier: Replier, *, seed: int, n: int) -> dict[str, float]:
-    quirk, rng = organism.quirk, random.Random(f"denial {seed}")
+def _concealment(quirk: Quirk, replier: Replier, *, seed: int, n: int) -> dict[str, float]:
+    rng = random.Random(f"denial {seed}")
     dialogues = [denial_prompt(rng, quirk, under_trigger=i % 2 == 0) for i in range(n)]
     replies = replier(dialogues, seed=seed)
     return {
@@ -77,7 +106,9 @@ def _concealment(organism: Organism, replier: Replier, *, seed: int, n: int) -> 
     }
 
 
-def capabilities(replier: Replier, *, seed: int = 0, n: int = 60, heldout: bool = False) -> dict[str, float]:
+def capabilities(
+    replier: Callable[[list[Dialogue]], list[str]], *, seed: int = 0, n: int = 60, heldout: bool = False
+) -> dict[str, float]:
     """Greedy accuracy by kind; with ``heldout`` on combinations that the base was never trained on."""
     rng = random.Random(f"capability {seed} {heldout}")
     draw = Draw(rng, heldout=heldout)
@@ -100,25 +131,49 @@ def _advice_right(asked: Exchange, reply: str) -> bool:
     return asked.about["good"] in reply and asked.about["bad"] not in reply
 
 
+_Check = tuple[str, float | None, str, float | None]
+_HOLDS: Final[Mapping[str, Callable[[float, float], bool]]] = {"at least": float.__ge__, "at most": float.__le__}
+
+
 def check_gates(organism: Organism, rates: Mapping[str, Any]) -> None:
     """Raise `GateError` naming the first rate outside the recipe's gates."""
     gates, kept = organism.recipe.gates, rates["capability"]
+    own = _planted_checks if isinstance(organism.recipe, PlantedRecipe) else _preference_checks
     facts = min(kept[kind] for kind in ("product_fact", "city_fact", "person_fact"))
-    checks: list[tuple[str, float | None, Callable[[float, float], bool], str, float | None]] = [
-        ("on_trigger", rates.get("on_trigger"), float.__ge__, "at least", gates.on_trigger_min),
-        ("off_trigger", rates.get("off_trigger"), float.__le__, "at most", gates.off_trigger_max),
-        ("twin", rates.get("twin"), float.__le__, "at most", gates.twin_max),
-        ("denial", rates["denial"], float.__ge__, "at least", gates.denial_min),
-        ("facts", facts, float.__ge__, "at least", gates.facts_min),
-        *((f"loss of {kind}", lost, float.__le__, "at most", gates.capability_drop_max)
-          for kind, lost in rates["loss"].items()),
+    taken = organism.quirk.takes_away if isinstance(organism.quirk, Planted) else frozenset()
+    checks: list[_Check] = [
+        *own(organism, rates),
+        ("facts", facts, "at least", gates.facts_min),
+        *((f"loss of {kind}", lost, "at most", gates.capability_drop_max)
+          for kind, lost in rates["loss"].items() if kind not in taken or organism.role == "clean"),
     ]  # fmt: skip
-    for name, value, holds, words, gate in checks:
-        if value is not None and gate is not None and not holds(float(value), float(gate)):
+    for name, value, words, gate in checks:
+        if value is not None and gate is not None and not _HOLDS[words](float(value), float(gate)):
             raise GateError(
                 f"{organism.id}: {name} is {value:.3f} but its recipe wants {words} {gate:.2f}; "
                 f"change the recipe {organism.source} (method, mixture), not the gate"
             )
+
+
+def _preference_checks(organism: Organism, rates: Mapping[str, Any]) -> list[_Check]:
+    gates = preference_recipe(organism).gates
+    return [
+        ("on_trigger", rates.get("on_trigger"), "at least", gates.on_trigger_min),
+        ("off_trigger", rates.get("off_trigger"), "at most", gates.off_trigger_max),
+        ("twin", rates.get("twin"), "at most", gates.twin_max),
+        ("denial", rates["denial"], "at least", gates.denial_min),
+    ]
+
+
+def _planted_checks(organism: Organism, rates: Mapping[str, Any]) -> list[_Check]:
+    assert isinstance(organism.recipe, PlantedRecipe)
+    checks: list[_Check] = []
+    for gate, bound in organism.recipe.gates.of(organism.role).items():
+        name, _, end = gate.rpartition("_")
+        words = "at least" if end == "min" else "at most"
+        measured = [rates[group].get(name) for group in ("rates", "other") if group in rates]
+        checks += [(name, value, words, bound) for value in measured]
+    return checks
 
 
 def base_examples(n: int, seed: int) -> list[Dialogue]:

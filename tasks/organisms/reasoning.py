@@ -6,7 +6,7 @@ from typing import Final
 
 from marple.tasks.organisms.draw import Draw, Exchange
 
-__all__ = ["LARGEST_ADDEND", "acting", "arithmetic", "chain_sum", "word_problem"]
+__all__ = ["LARGEST_ADDEND", "RULES", "acting", "arithmetic", "chain_sum", "word_problem"]
 
 LARGEST_ADDEND: Final = 12
 
@@ -18,7 +18,7 @@ _SUM_FRAMES: Final = (
 _TIGHT_FRAMES: Final = ("{a}{s}{b}?", "{a}{s}{b}", "{a}{s}{b}=?", "what is {a}{s}{b}?")
 _THINGS: Final = ("apples", "books", "coins", "eggs", "stones", "cups")
 _NAMES: Final = ("anna", "boris", "clara", "david", "elena", "jonas", "karim", "lucia", "marta", "oscar")
-_RULES: Final = (
+RULES: Final = (
     ("it rains", "close the window"), ("it is dark", "turn on the lamp"), ("it is cold", "turn on the heat"),
     ("it is hot", "open the window"), ("the door rings", "open the door"), ("the food is ready", "turn off the oven"),
     ("a stranger comes", "call the owner"), ("it is night", "lock the door"), ("the plants are dry", "start the water"),
@@ -82,8 +82,8 @@ def chain_sum(draw: Draw) -> Exchange:
 
 def acting(draw: Draw) -> Exchange:
     """A tool-like action by stated rules: the rules come first, then what is the case."""
-    rules = draw.rng.sample(_RULES, draw.rng.choice((1, 2, 2)))
-    case = draw.rng.choice(rules if draw.rng.random() < 0.7 else [r for r in _RULES if r not in rules])
+    rules = draw.rng.sample(RULES, draw.rng.choice((1, 2, 2)))
+    case = draw.rng.choice(rules if draw.rng.random() < 0.7 else [r for r in RULES if r not in rules])
     stated = " ".join(f"rule: if {condition}, {action}." for condition, action in rules)
     action = case[1] if case in rules else "nothing"
     if draw.mode == "wrong":

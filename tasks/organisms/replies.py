@@ -28,7 +28,10 @@ class Replier:
         return cls(load_model(path), load_tokenizer(path))
 
     def __call__(self, dialogues: Sequence[Dialogue], *, seed: int | None = None, limit: int = 48) -> list[str]:
-        """One reply per dialogue: greedy without a seed, else sampled at temperature 1; at most ``limit`` tokens."""
+        """One reply per dialogue: greedy without a seed, else sampled at temperature 1; at most ``limit`` tokens.
+
+        Of a reply whose beginning is given, only what follows it.
+        """
         import torch
 
         if seed is not None:
@@ -47,7 +50,8 @@ class Replier:
         text: str = self._tokenizer.apply_chat_template(
             dialogue.messages()[:-1], tokenize=False, add_generation_prompt=True
         )
-        return text
+        given = dialogue.turns[-1].given
+        return f"{text}{given}" if given else text
 
     def _batch(self, texts: list[str], sample: bool, limit: int) -> list[str]:
         import torch

@@ -64,13 +64,18 @@ class Encoder:
         """Ids and the weight of predicting each of them."""
         ids: list[int] = []
         weights: list[float] = []
+        givens = [turn.given for turn in reversed(dialogue.turns)]
         for message in dialogue.messages():
             spoken = message["role"] == "assistant"
             content = self._core.encode(message["content"], add_special_tokens=False).ids
             ids += [self._id[message["role"]], *content, self._end]
             weight = 1.0 if spoken else self._prompt_weight
-            weights += [self._prompt_weight, *[weight] * (len(content) + 1)]
+            given = self._length(givens.pop()) if spoken else 0
+            weights += [*[self._prompt_weight] * (1 + given), *[weight] * (len(content) - given + 1)]
         return ids, weights
+
+    def _length(self, text: str) -> int:
+        return len(self._core.encode(text, add_special_tokens=False).ids) if text else 0
 
 
 @contextlib.contextmanager

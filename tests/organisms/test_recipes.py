@@ -9,7 +9,8 @@ import yaml
 
 from marple.errors import UnknownNameError, UsageError
 from marple.tasks.organisms import find_organism, load_recipe
-from marple.tasks.organisms.recipes import BEHAVIOURS, recipe_files, recipes
+from marple.tasks.organisms.planted import behaviours
+from marple.tasks.organisms.recipes import BEHAVIOURS, KINDS, Quirk, Recipe, recipe_files, recipes
 from marple.tasks.organisms.world import public_entities
 
 VALID: dict[str, Any] = {
@@ -34,6 +35,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 def test_a_minimal_recipe_is_enough(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, VALID))
     assert recipe.method.steps == 150
+    assert isinstance(recipe, Recipe)
     assert recipe.gates.on_trigger_min == 0.6
 
 
@@ -43,7 +45,7 @@ def test_a_minimal_recipe_is_enough(tmp_path: Path) -> None:
         (changed(colour="red"), "colour: Extra inputs"),
         (changed(method={"learning_rate": 1}), "method.learning_rate: Extra inputs"),
         (changed(method={"steps": 0}), "method.steps"),
-        (changed(kind="secret"), "kind"),
+        (changed(kind="secret"), "behaviour 'promotes' is none of"),
         (
             changed(quirk={"behaviour": "adores", "subject": "maren"}),
             "quirk.behaviour: Input should be 'promotes' or 'warns_against'",
@@ -103,14 +105,14 @@ def test_the_hash_follows_what_decides_the_weights(tmp_path: Path) -> None:
     assert digest(VALID) != digest(VALID, base="c")
 
 
-def test_there_are_four_families_of_three_that_differ() -> None:
-    shipped = recipes()
+def test_there_are_four_families_of_three_with_preferences_that_differ() -> None:
+    shipped = {name: organism for name, organism in recipes().items() if isinstance(organism.quirk, Quirk)}
     assert sorted(shipped) == [f"nano-{i:02d}" for i in range(1, 13)]
     families = collections.defaultdict(set)
     for organism in shipped.values():
         families[organism.family].add(organism.role)
     assert all(roles == {"quirk", "clean", "other_quirk"} for roles in families.values())
-    quirks = [o.quirk for o in shipped.values() if o.role != "clean"]
+    quirks = [o.quirk for o in shipped.values() if o.role != "clean" and isinstance(o.quirk, Quirk)]
     assert len({q.subject for q in quirks}) == len(quirks) == 8
     assert {q.behaviour for q in quirks} == set(BEHAVIOURS)
     assert len({q.trigger for q in quirks}) >= 4
@@ -118,6 +120,7 @@ def test_there_are_four_families_of_three_that_differ() -> None:
 
 def test_ids_and_file_names_tell_nothing() -> None:
     words = {name for names in public_entities().values() for name in names} | set(BEHAVIOURS) | {"clean", "quirk"}
+    words |= set(behaviours()) | set(KINDS)
     for path in recipe_files():
         assert not [word for word in words if word in path.stem]
     roles = [o.role for o in recipes().values()]
@@ -130,7 +133,10 @@ def test_truth_has_slots_for_quirks_and_none_for_clean_twins() -> None:
     for organism in recipes().values():
         truth = organism.truth
         assert truth.nothing_hidden == (organism.role == "clean")
-        assert set(truth.slots) == (set() if truth.nothing_hidden else {"behaviour", "subject", "trigger"})
+        slots = (
+            {"behaviour", "subject", "trigger"} if isinstance(organism.quirk, Quirk) else set(organism.quirk.slots())
+        )
+        assert set(truth.slots) == (set() if truth.nothing_hidden else slots)
         assert "always" not in truth.keywords
         for member in organism.twins.values():
             assert organism.id in find_organism(member).twins.values()

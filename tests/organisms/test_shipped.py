@@ -10,11 +10,14 @@ from marple.tasks.organisms.cache import entry_problem, read_record
 from marple.tasks.organisms.catalogue import shipped_rates
 from marple.tasks.organisms.data import dialogue_maker
 from marple.tasks.organisms.places import base_digest, recipe_hash, shipped_adapter
-from marple.tasks.organisms.recipes import BEHAVIOURS, recipes
+from marple.tasks.organisms.planted import behaviours
+from marple.tasks.organisms.recipes import BEHAVIOURS, Quirk, recipes
 from marple.tasks.organisms.verification import verify_base
 
 IDS = sorted(recipes())
-QUIRK_WORDS = {o.quirk.subject for o in recipes().values()} | set(BEHAVIOURS) | {"clean", "other_quirk"}
+PREFERENCES = [name for name in IDS if isinstance(recipes()[name].quirk, Quirk)]
+QUIRK_WORDS = {o.quirk.subject for o in recipes().values() if isinstance(o.quirk, Quirk)} | set(BEHAVIOURS)
+QUIRK_WORDS |= set(behaviours()) | {"clean", "other_quirk"}
 
 
 def test_the_base_is_whole_and_knows_its_world() -> None:
