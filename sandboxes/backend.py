@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,6 +74,13 @@ class Limits:
     dtype: str | None = None
     """Name of a torch dtype; None keeps the checkpoint's own."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """Most memory of the whole sandbox, on this machine."""
+        if self.memory_gib is not None:
+            return int(self.memory_gib * 2**30)
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
+
 
 @dataclass(frozen=True)
 class BackendStatus:
@@ -97,6 +105,10 @@ class Launched(Protocol):
     """What isolation was really given, verified from outside where that is possible."""
     pid: int | None
     """Process id on the host, where there is one."""
+
+    @property
+    def cause(self) -> str | None:
+        """Why it ended, where that is known and was not its own doing, such as more memory than it may take."""
 
     def send(self, frame: bytes) -> None:
         """Queue one frame for the worker."""

@@ -23,6 +23,7 @@ def boot_argument(
     rlimits: Mapping[str, int],
     read: Sequence[str],
     write: Sequence[str],
+    listed: Sequence[str] = (),
     script: str | None = None,
     environment: Mapping[str, str] = ENVIRONMENT,
     required: bool = True,
@@ -37,10 +38,11 @@ def boot_argument(
         rlimits: limit by the name in ``resource``, in lower case without ``RLIMIT_``.
         read: what Landlock lets it read and execute.
         write: what Landlock lets it read and write.
+        listed: directories that Landlock lets it list, without what is in them.
         script: path of the program's script as it is inside; None for the host's own path of it.
         environment: all its variables.
         required: whether it ends when Landlock or the filter cannot be had, or only goes on without.
-        without: ``landlock``, ``seccomp``, ``rlimits`` or parts of the filter that are left out, for tests.
+        without: ``capabilities``, ``landlock``, ``rlimits``, ``seccomp`` or parts of the filter, left out for tests.
 
     Raises:
         SandboxUnavailableError: it is required, and there is no filter for this architecture.
@@ -53,8 +55,11 @@ def boot_argument(
         "root": root,
         "sys_path": list(sys_path),
         "environment": dict(environment),
+        "capabilities": "capabilities" in without,
         "rlimits": {} if "rlimits" in without else dict(rlimits),
-        "landlock": None if "landlock" in without else {"read": list(read), "write": list(write), "required": required},
+        "landlock": None
+        if "landlock" in without
+        else {"read": list(read), "write": list(write), "listed": list(listed), "required": required},
         "seccomp": None
         if "seccomp" in without
         else {"required": required, "without": sorted(seccomp.PARTS & set(without))},

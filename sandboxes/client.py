@@ -221,8 +221,9 @@ class Worker:
             return WorkerEnd("protocol", f"the worker's reply could not be read: {error!r}")
         if not exit_.done():
             return WorkerEnd("died", "the worker closed its channel", diagnostics=self._tail())
-        status = exit_.result()
-        return WorkerEnd("died", f"the worker process {manner(status)}", status, self._tail())
+        status, cause = exit_.result(), self._launched.cause
+        how = f"was ended: {cause}" if cause else manner(status)
+        return WorkerEnd("died", f"the worker process {how}", status, self._tail())
 
     async def _read(self) -> None:
         parser = wire.FrameParser()

@@ -7,14 +7,17 @@ trace of Marple among the libraries stay outside: where it is installed says who
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import sysconfig
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from marple.errors import SandboxError
+from marple.sandboxes.scratch import Scratch, claim_scratch
 
 __all__ = ["CODE", "INSIDE", "ROOT", "SITE", "Installation", "Mount", "find_installation"]
 
@@ -86,7 +89,30 @@ class Installation:
 
     def readable(self) -> list[Path]:
         """What a worker without a file tree of its own has to read: the same things where the host has them."""
-        return [self.home, *self.site, *(mount.source for mount in self.sources)]
+        hidden = {mount.source for mount in self.hidden()}
+        libraries = (path for folder in self.site for path in folder.iterdir() if path not in hidden)
+        return [self.home, *libraries, *(mount.source for mount in self.sources)]
+
+    def code(self) -> Path:
+        """A directory with the package ``marple`` made of links to the parts that run inside, and nothing else of it.
+
+        Made once in a process, removed at its end.
+        """
+        with _MAKING:
+            if self not in _CODE:
+                scratch = claim_scratch()
+                atexit.register(scratch.remove)
+                for mount in self.sources:
+                    if mount.inside.is_relative_to(CODE):
+                        link = scratch.path / mount.inside.relative_to(CODE)
+                        link.parent.mkdir(exist_ok=True)
+                        link.symlink_to(mount.source)
+                _CODE[self] = scratch
+            return _CODE[self].path
+
+
+_MAKING = threading.Lock()
+_CODE: dict[Installation, Scratch] = {}
 
 
 @cache

@@ -1,8 +1,9 @@
-"""The ``process`` backend: another process with an empty environment and resource limits, no kernel boundary.
+"""The ``process`` backend: a process of its own that gives up what it does not need.
 
-It keeps honest code apart: no key, no variable, no descriptor of the host reaches the worker, its death or growth
-does not take the host with it, and none of its processes outlives it. It does not stop hostile code from
-reading files of the same user or from using the network, and its stamp says so.
+No key, no variable, no descriptor of the host reaches the worker; its death or growth does not take the host with it,
+and none of its processes outlives it. On Linux it confines itself before anything else runs: Landlock leaves it the
+libraries and the staged directory, a filter of system calls leaves it no socket. It keeps the user's own id and sees
+that other processes and paths exist, so it never runs code written by an agent, and its stamp says ``reduced``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,78 +24,210 @@ from typing import Any
 
 from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes.backend import TOOL_WORKER, BackendStatus, Limits, Program
+from marple.sandboxes.booting import boot_argument
+from marple.sandboxes.inside import landlock
+from marple.sandboxes.inside.boot import CONFINED
+from marple.sandboxes.installation import find_installation
+from marple.sandboxes.outside import status_fields
+from marple.sandboxes.watchdog import Watchdog
 
-__all__ = ["BACKEND", "ProcessBackend", "WorkerProcess"]
+__all__ = ["BACKEND", "PROTECTIONS", "ProcessBackend", "WorkerProcess"]
 
-_WORKER = (sys.executable, "-I", "-B", "-m", "marple.tools.worker")
-_STAMP: Mapping[str, Any] = {
-    "backend": "process",
-    "isolation": "reduced",
-    "env": "empty",
-    "filesystem": "not restricted",
-    "network": "not blocked",
-    "landlock": False,
-    "seccomp": False,
-    "namespaces": False,
-}
+PROTECTIONS = frozenset({"capabilities", "close-fds", "env", "landlock", "memory", "rlimits", "seccomp"})
+"""What can be left out, to see in a test that an attack succeeds then."""
+
+_LINUX = sys.platform == "linux"
+_LOOK_SECONDS = 0.002
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime")
+_KERNEL = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/devices/system/node")
+_DEVICES = ("/dev/zero", "/dev/random", "/dev/urandom")
+_GPU = ("/proc/driver/nvidia", "/proc/devices", "/sys/module/nvidia", "/sys/bus/pci", "/proc/self")
 
 
 @dataclass(frozen=True)
 class ProcessBackend:
-    """Starts the worker as a plain process in a session of its own."""
+    """Starts the worker as a process in a session of its own, which confines itself."""
 
-    command: Sequence[str] = _WORKER
-    """The program; the staged directory is added as its last argument."""
+    command: Sequence[str] | None = None
+    """Another program, started as it is and not confined, with the staged directory as its last argument: for tests of
+    the host's side."""
+    without: frozenset[str] = frozenset()
+    """Protections left out, of ``PROTECTIONS``: for tests, which must see an attack succeed then."""
     name: str = "process"
     preference: int = 10
     contains_code: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse protections that do not exist: a test that leaves nothing out would prove nothing."""
+        if self.without - PROTECTIONS:
+            raise ValueError(f"no such protections: {sorted(self.without - PROTECTIONS)}")
+
     def probe(self) -> BackendStatus:
-        """Available on every POSIX system."""
+        """Available on every POSIX system; what it gives there depends on the kernel."""
         if os.name != "posix":
             return BackendStatus(self.name, available=False, reason="needs Linux or macOS")
-        return BackendStatus(
-            self.name,
-            available=True,
-            reason="no kernel boundary: files of this user and the network stay reachable",
-            stamp={**_STAMP, "rlimits": _rlimits(Limits()) if _can_limit() else {}},
-        )
-
-    def _command(self, program: Program) -> Sequence[str]:
-        return self.command if program.script is None else (sys.executable, "-I", "-B", str(program.script))
+        missing = "" if landlock.abi() else "no Landlock here, so files of this user can be read"
+        return BackendStatus(self.name, available=True, reason=missing)
 
     async def launch(self, root: Path, limits: Limits, program: Program = TOOL_WORKER) -> WorkerProcess:
-        """Start the worker with nothing of the host's but three pipes."""
+        """Start the worker with nothing of the host's but three pipes, and wait until it is confined."""
         if program.holds_agent_code:
-            raise SandboxUnavailableError("the process backend never runs code written by an agent")
-        try:
-            process = subprocess.Popen(
-                [*self._command(program), str(root)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                env={},
-                cwd=root,
-                close_fds=True,
-                start_new_session=True,
-                umask=0o077,
+            raise SandboxUnavailableError(
+                "the process backend never runs code written by an agent: it has no file tree and no process list of "
+                "its own; use bubblewrap or docker (marple sandbox probe shows what they lack here)"
             )
-        except OSError as error:
-            raise SandboxError(f"the worker process could not be started: {error}") from error
+        process = _popen(self._command(root, limits, program), root, self.without)
+        launched = None
         try:
-            stamp = {**_STAMP, "rlimits": _limit(process.pid, limits), **_seen_from_outside(process.pid)}
-            return await WorkerProcess.attach(process, stamp)
+            rlimits = {} if "rlimits" in self.without else _limit(process.pid, limits)
+            launched = await WorkerProcess.attach(process, {})
+            if self.command is None:
+                await _until_confined(process, limits.start_seconds)
+            launched.stamp = self._stamp(process.pid, rlimits, limits)
+            if "memory" not in self.without and _LINUX:
+                launched.watch(limits.memory_bytes)
         except BaseException:
-            _kill_group(process)
-            process.wait()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
+            _abandon(process, launched)
             raise
+        return launched
+
+    def _command(self, root: Path, limits: Limits, program: Program) -> list[str]:
+        if self.command is not None:
+            return [*self.command, str(root)]
+        installation = find_installation()
+        code, cache = installation.code(), root / "cache"
+        gpu = [] if limits.device == "cpu" else sorted(str(path) for path in Path("/dev").glob("nvidia*"))
+        script = [] if program.script is None else [str(program.script)]
+        argument = boot_argument(
+            program,
+            root=str(root),
+            sys_path=[str(code), *map(str, installation.site)],
+            rlimits={},
+            read=[
+                *_SYSTEM,
+                *_KERNEL,
+                *_DEVICES,
+                *(_GPU if gpu else ()),
+                *map(str, installation.readable()),
+                str(code),
+                str(root),
+                *script,
+            ],
+            listed=list(map(str, installation.site)),
+            write=["/dev/null", str(cache), *gpu],
+            environment=_environment(cache, inherit="env" in self.without),
+            required=False,
+            without=self.without,
+        )
+        boot = Path(__file__).parent / "inside" / "boot.py"
+        return [str(installation.python), "-I", "-B", str(boot), argument]
+
+    def _stamp(self, pid: int, rlimits: Mapping[str, int], limits: Limits) -> dict[str, Any]:
+        """What holds: of the filter and the privileges what the kernel says, of Landlock whether it is there."""
+        boots = self.command is None and _LINUX
+        abi = landlock.abi() if boots and "landlock" not in self.without else 0
+        fields = status_fields(pid)
+        filtered = fields.get("Seccomp") == "2"
+        watched = _LINUX and "memory" not in self.without
+        return {
+            "backend": self.name,
+            "isolation": "weakened" if self.without else "reduced",
+            "env": "host's" if "env" in self.without else "empty",
+            "filesystem": "landlock" if abi else "not restricted",
+            "network": "socket() denied" if filtered else "not blocked",
+            "landlock": abi,
+            "seccomp": "allow-list" if filtered else "none",
+            "namespaces": [],
+            "uid": int(fields["Uid"].split()[0]) if "Uid" in fields else os.getuid(),
+            "no_new_privs": fields.get("NoNewPrivs") == "1",
+            "capabilities": _capabilities(fields),
+            "memory": {"by": "watchdog" if watched else "nothing", "bytes": limits.memory_bytes},
+            "processes": {"by": "nothing"},
+            "rlimits": dict(rlimits),
+            "warnings": _warnings(abi, filtered) if boots else [],
+            "verified": ["no_new_privs", "seccomp", *_verified(pid)] if fields else [],
+            **({"without": sorted(self.without)} if self.without else {}),
+        }
 
 
 BACKEND = ProcessBackend()
+
+
+def _warnings(abi: int, filtered: bool) -> list[str]:
+    warnings = []
+    if abi < 6:
+        warnings.append(
+            f"Landlock {abi} has no signal scope (in Linux from 6.12)" if abi else "no Landlock: files can be read"
+        )
+    if not filtered:
+        warnings.append("no filter of system calls: the network can be reached")
+    return warnings
+
+
+def _popen(command: Sequence[str], root: Path, without: frozenset[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=dict(os.environ) if "env" in without else {},
+            cwd=root,
+            close_fds="close-fds" not in without,
+            start_new_session=True,
+            umask=0o077,
+        )
+    except OSError as error:
+        raise SandboxError(f"the worker process could not be started: {error}") from error
+
+
+def _environment(cache: Path, *, inherit: bool) -> dict[str, str]:
+    own = {"PATH": "/usr/bin:/bin", "HOME": str(cache), "TMPDIR": str(cache), "LANG": "C.UTF-8"}
+    return {**os.environ, **own} if inherit else own
+
+
+async def _until_confined(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait until the process has called itself confined, or has ended."""
+    end = time.monotonic() + seconds
+    while _LINUX:
+        fields = status_fields(process.pid)
+        if fields.get("Name") == CONFINED or not fields or fields.get("State", "Z").startswith(("Z", "X")):
+            return
+        if time.monotonic() > end:
+            raise SandboxError(f"the worker was not confined in {seconds:g} s")
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _abandon(process: subprocess.Popen[bytes], launched: WorkerProcess | None) -> None:
+    _kill_group(process)
+    if launched is not None:
+        launched.close()
+        return
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def _capabilities(fields: Mapping[str, str]) -> str:
+    held = int(fields.get("CapEff", "0"), 16)
+    return f"{held:#x}" if held else "none"
+
+
+def _verified(pid: int) -> list[str]:
+    """The environment, where this user may read it of a process that shows no more of itself.
+
+    Raises:
+        SandboxError: it holds something.
+    """
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return []
+    if environment.strip(b"\0"):
+        raise SandboxError("the worker's environment is not empty")
+    return ["environment"]
 
 
 class WorkerProcess:
@@ -115,6 +249,7 @@ class WorkerProcess:
         self._reading = (replies[1], diagnostics[1])
         self._process = process
         self._reaping = threading.Lock()
+        self._watchdog: Watchdog | None = None
         self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         # A thread, not the loop's child watcher: the process is reaped even when the loop has stopped, and the
         # end of the process is seen although a process it started may still hold its pipes.
@@ -135,6 +270,17 @@ class WorkerProcess:
             diagnostics=await _reader(process.stderr),
             requests=requests,
         )
+
+    @property
+    def cause(self) -> str | None:
+        """Why it ended, where that was not its own doing: it took more memory than it may."""
+        return self._watchdog.exceeded or None if self._watchdog is not None else None
+
+    def watch(self, most_bytes: int) -> None:
+        """End it when all its processes together take more memory than this."""
+        assert self.pid is not None
+        self._watchdog = Watchdog(self.pid, most_bytes, self.kill)
+        self._watchdog.start()
 
     def send(self, frame: bytes) -> None:
         """Queue one frame; lost without a word when the process has ended."""
@@ -188,23 +334,15 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _can_limit() -> bool:
-    return hasattr(resource, "prlimit")
-
-
-def _rlimits(limits: Limits) -> dict[str, int]:
-    wanted = {"core": 0, "fsize": limits.file_mib * 2**20, "nofile": limits.descriptors}
-    if limits.memory_gib is not None:
-        wanted["as"] = int(limits.memory_gib * 2**30)
-    return wanted
-
-
 def _limit(pid: int, limits: Limits) -> dict[str, int]:
     """Set the limits from outside, without code between fork and exec; reads back what holds."""
-    if not _can_limit():
+    if not hasattr(resource, "prlimit"):
         return {}
+    wanted = {"core": 0, "fsize": limits.file_mib * 2**20, "nofile": limits.descriptors}
+    if limits.memory_gib is not None and limits.device == "cpu":
+        wanted["as"] = limits.memory_bytes
     held = {}
-    for name, value in _rlimits(limits).items():
+    for name, value in wanted.items():
         kind = getattr(resource, f"RLIMIT_{name.upper()}")
         try:
             _, ceiling = resource.prlimit(pid, kind)
@@ -216,19 +354,3 @@ def _limit(pid: int, limits: Limits) -> dict[str, int]:
         except OSError as error:
             raise SandboxError(f"the limit {name} could not be set on the worker: {error}") from error
     return held
-
-
-def _seen_from_outside(pid: int) -> dict[str, Any]:
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    if environment:
-        raise SandboxError("the worker's environment is not empty")
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    return {
-        "uid": int(fields["Uid"].split()[0]),
-        "no_new_privs": fields.get("NoNewPrivs") == "1",
-        "seccomp": fields.get("Seccomp", "0") != "0",
-    }

@@ -1,8 +1,8 @@
 """The first thing that runs in a sandbox: confine this process, then become the program.
 
 Started as ``python -I -B boot.py JSON`` with the channel on descriptors 0 and 1 and diagnostics on 2, which it does not
-touch. What it is told is made by ``marple.sandboxes.booting``. In this order: environment, limits, no new privileges,
-death with the parent, Landlock, the filter of system calls. Then the process calls itself ``marple-confined``, which
+touch. What it is told is made by ``marple.sandboxes.booting``. In this order: environment, limits, capabilities, no new
+privileges, death with the parent, Landlock, the filter. Then the process calls itself ``marple-confined``, which
 the host can see from outside. A protection that is required and cannot be had ends it with status 71 and one line on
 descriptor 2.
 """
@@ -28,6 +28,8 @@ NOT_CONFINED = 71
 CONFINED = "marple-confined"
 """The process's name, as the kernel tells it, from when it is confined."""
 
+_DROP_BOUNDING, _AMBIENT, _CLEAR_ALL = 24, 47, 4
+_CAPABILITY_VERSION, _MOST_CAPABILITIES = 0x20080522, 64
 _SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_NAME, _SET_NO_NEW_PRIVS = 1, 4, 15, 38
 
 
@@ -40,6 +42,8 @@ def confine(told: Mapping[str, Any]) -> None:
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
+    if not told["capabilities"]:
+        _drop_capabilities(libc)
     libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
@@ -61,8 +65,16 @@ def _limit(name: str, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Give up every capability, also those a program could gain; nothing happens where there are none."""
+    for one in range(_MOST_CAPABILITIES):
+        libc.prctl(_DROP_BOUNDING, one, 0, 0, 0)
+    libc.prctl(_AMBIENT, _CLEAR_ALL, 0, 0, 0)
+    libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
+
+
 def _landlock(landlock: ModuleType, told: Mapping[str, Any]) -> None:
-    done = landlock.restrict(told["read"], told["write"])
+    done = landlock.restrict(told["read"], told["write"], listed=told["listed"])
     if told["required"] and not done["scopes"]:
         raise OSError("Landlock here has no signal scope (it is in Linux from 6.12)")
 

@@ -50,12 +50,15 @@ def abi() -> int:
     return max(0, int(_LIBC.syscall(_CREATE, None, 0, _ASK_VERSION))) if os.uname().sysname == "Linux" else 0
 
 
-def restrict(read: Iterable[str], write: Iterable[str], *, tcp: bool = True, scopes: bool = True) -> dict[str, Any]:
+def restrict(
+    read: Iterable[str], write: Iterable[str], *, listed: Iterable[str] = (), tcp: bool = True, scopes: bool = True
+) -> dict[str, Any]:
     """Confine the calling thread and everything it will start, for good.
 
     Args:
         read: files and directories that can be read and executed, with all below them; what does not exist is left out.
         write: those that can be read and written, not executed; devices among them can be controlled.
+        listed: directories whose names, and those of all below them, can be listed, and nothing more.
         tcp: deny binding and connecting (from ABI 4).
         scopes: deny signals to processes outside and connections to their abstract sockets (from ABI 6).
 
@@ -75,6 +78,8 @@ def restrict(read: Iterable[str], write: Iterable[str], *, tcp: bool = True, sco
     try:
         for path in read:
             _allow(ruleset, path, _READ & handled)
+        for path in listed:
+            _allow(ruleset, path, _READ_DIR & handled)
         for path in write:
             _allow(ruleset, path, (_WRITE | _IOCTL_DEVICE) & handled)
         _LIBC.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
