@@ -267,8 +267,11 @@ async def _examine(backend: Backend, limits: Limits, program: Program) -> Examin
         root, elsewhere = claim_scratch(), claim_scratch()
         scratches.callback(elsewhere.remove)
         scratches.callback(root.remove)
+        # As staging leaves it: whoever the program is inside, permissions are not what keeps it from its files.
+        root.path.chmod(0o755)
         for name in ("target", "cache"):
             (root.path / name).mkdir()
+            (root.path / name).chmod(0o755)
         (root.path / "target" / "config.json").write_text("{}", encoding="ascii")
         (root.path / "target" / "config.json").chmod(0o444)
         canaries = _Canaries(root.path, elsewhere.path)
