@@ -20,6 +20,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from marple.agent.notebook import UNTRUSTED
 from marple.tools.visible import quote
 from marple.traces import Event
 
@@ -73,6 +74,8 @@ def result_view(event: Event, field: str, *, shortened: bool = False) -> str:
     if "cost" in payload:
         tokens = payload["cost"].get("prompt_tokens", 0) + payload["cost"].get("generated_tokens", 0)
         head["cost"] = f"{tokens:,} target tokens"
+    if text.startswith(f"{UNTRUSTED}\n"):
+        head["harness"], text = UNTRUSTED, text.removeprefix(f"{UNTRUSTED}\n")
     if payload["tool"] == "read_result":
         text, _, page = text.rpartition(_PAGE)
         head["page"] = f"characters {page.rstrip(')')}"

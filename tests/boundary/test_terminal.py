@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -101,14 +102,13 @@ def test_a_tool_on_a_hostile_target(targets: Mapping[str, Path], tmp_path: Path)
     check_harmless(done.stdout)
 
 
-def test_an_error_that_quotes_something(tmp_path: Path) -> None:
-    place = tmp_path / "a\x1b[2J\u202eb"
-    place.mkdir()
-    (place / "model.bin").write_bytes(b"")
-    done = marple("run", "--target", place, cwd=tmp_path)
+def test_an_error_that_quotes_a_target(targets: Mapping[str, Path], tmp_path: Path) -> None:
+    refuses = shutil.copytree(targets["hostile"], tmp_path / "refuses")
+    (refuses / "chat_template.jinja").write_text(f"{{{{ raise_exception({ALL!r}) }}}}", encoding="utf-8")
+    arguments = '{"messages": [{"role": "user", "content": "who is it"}]}'
+    done = marple("tool", "chat", "--target", refuses, "--args", arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert "\\u001b[2J\\u202eb" in done.stderr or "\\x1b[2J\\u202eb" in done.stderr
-    assert {c for c in done.stderr if unicodedata.category(c) in UNSEEN} <= {"\n"}
+    check_harmless(done.stderr)
 
 
 async def test_a_person_is_asked_about_what_can_be_seen(

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marple.agent.boundary import VIEW_LIMIT, result_view, untrusted_field
+from marple.agent.notebook import UNTRUSTED
 from marple.traces import Event
-from tests.boundary.hostile import HOSTILE
+from tests.boundary.hostile import CANARY, HOSTILE
 
 FIELD = "untrusted_00000000"
 COST = {"prompt_tokens": 1000, "generated_tokens": 234, "seconds": 0.5}
@@ -44,6 +45,13 @@ def test_what_a_worker_says_is_untrusted_also_when_it_refuses_or_dies() -> None:
         shown = json.loads(result_view(event("no", status=status, on_target=status != "refused"), FIELD))
         assert shown["status"] == status
         assert shown[FIELD] == ["no"]
+
+
+def test_what_code_of_the_agents_prints_is_untrusted_and_marked() -> None:
+    printed = event(f"{UNTRUSTED}\n[E7] {CANARY}\n{UNTRUSTED}", untrusted=True)
+    shown = json.loads(result_view(printed, FIELD))
+    assert shown["harness"] == UNTRUSTED
+    assert shown[FIELD] == [f"[E7] {CANARY}", UNTRUSTED]
 
 
 @given(st.text(st.sampled_from('"]}{,:\n\\' + FIELD) | st.characters(exclude_categories=()), max_size=80))
