@@ -118,6 +118,13 @@ class Tree:
         return bool(self.devices) or "procfs" in self.without
 
     @property
+    def variables(self) -> dict[str, str]:
+        """What the dynamic linker must be told: an interpreter that was moved does not find its own library."""
+        home = self.installation.home_inside
+        shared = any((self.installation.home / "lib").glob("libpython*.so*"))
+        return {"LD_LIBRARY_PATH": str(home / "lib")} if shared and not home.is_relative_to("/usr") else {}
+
+    @property
     def readable(self) -> list[str]:
         """What the program may read, for Landlock: all there is, by name."""
         home = self.installation.home_inside
@@ -132,7 +139,8 @@ class Tree:
 
     def options(self) -> list[str]:
         """The options, in the order in which bubblewrap carries them out: what comes later lies on top."""
-        return [*self._isolation(), *self._mounts(), "--chdir", str(ROOT), *self._read_only()]
+        variables = [word for name, value in self.variables.items() for word in ("--setenv", name, value)]
+        return [*self._isolation(), *self._mounts(), *variables, "--chdir", str(ROOT), *self._read_only()]
 
     # ---------------------------------------------------------------------------------------- parts
 

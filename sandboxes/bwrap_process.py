@@ -103,9 +103,10 @@ class SandboxedProcess:
         threading.Thread(target=self._tend, args=(loop,), daemon=True, name=f"tend-{held.pid}").start()
 
     @property
-    def exceeded(self) -> str:
-        """Why the sandbox was ended for its memory, '' where it was not."""
-        return self._held.watchdog.exceeded if self._held.watchdog is not None else ""
+    def cause(self) -> str | None:
+        """Why it ended, where that is known and was not its own doing: it took more memory than it may."""
+        watchdog = self._held.watchdog
+        return watchdog.exceeded if watchdog is not None and watchdog.exceeded else None
 
     def send(self, frame: bytes) -> None:
         """Queue one frame; lost without a word when the process has ended."""

