@@ -23,8 +23,7 @@ from marple.tools.code.printed import Printed
 from marple.tools.code.tool import python, python_spec
 from marple.tools.code.wiping import wipe
 from marple.tools.contract import discover_tools
-
-HERE = Path(__file__).parent
+from tests.code.conftest import inside_scripts
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30))
@@ -146,28 +145,31 @@ def test_without_a_confinement_that_holds_no_code_runs(staged: StagedTarget, tmp
         assert said[0]["error"]["code"] == "unconfined"
 
 
+def test_the_process_that_is_copied_has_one_thread(staged: StagedTarget, tmp_path: Path) -> None:
+    with supervisor(staged.root, inside_scripts(), tmp_path) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(wire.encode_frame(HELLO))
+        process.stdin.flush()
+        answer = wire.read_frame(process.stdout)
+        assert answer is not None
+        assert "ok" in answer
+        assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+
+
+HELLO = {"id": "0" * 32, "op": "hello", "config": {"target": "target", "device": "cpu"}}
+
+
 def talk(root: Path, inside: Path, arguments: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
     """Say hello to a supervisor and ask for one call; its answers, its exit status and what it printed."""
-    script = (
-        "import sys, pathlib\nfrom marple.tools.code.supervisor import main\n"
-        "main(sys.argv[1], inside=pathlib.Path(sys.argv[2]))"
-    )
-    hello = {"id": "0" * 32, "op": "hello", "config": {"target": "target", "device": "cpu"}}
     call = {"id": "1" * 32, "op": "call", "tool": "python", "arguments": arguments, "seed": 1}
-    frames = b"".join(map(wire.encode_frame, (hello, call)))
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-B", "-c", script, str(root), str(inside)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={"TMPDIR": str(inside)},
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process:
-        process.stdin.write(frames)
+    with supervisor(root, inside, inside) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"".join(map(wire.encode_frame, (HELLO, call))))
         process.stdin.flush()
         answers = []
         while len(answers) < 2 and (answer := wire.read_frame(process.stdout)) is not None:
@@ -175,3 +177,19 @@ def talk(root: Path, inside: Path, arguments: dict[str, Any]) -> tuple[list[dict
                 answers.append(answer)
         process.stdin.close()
         return answers, process.wait(timeout=60), process.stderr.read().decode()
+
+
+def supervisor(root: Path, inside: Path, temporary: Path) -> subprocess.Popen[bytes]:
+    """A supervisor without a sandbox around it; no code is run in it."""
+    script = (
+        "import sys, pathlib\nfrom marple.tools.code.supervisor import main\n"
+        "main(sys.argv[1], inside=pathlib.Path(sys.argv[2]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-I", "-B", "-c", script, str(root), str(inside)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"TMPDIR": str(temporary)},
+        start_new_session=True,
+    )

@@ -54,7 +54,7 @@ def run_cell(code: str, namespace: dict[str, Any], *, name: str) -> Outcome:
         status = 0 if error.code is None else error.code
         return Outcome("exited", f"status {status}" if isinstance(status, int) else f"{str(status)[:1000]}")
     except BaseException as error:
-        return Outcome("raised", _told(error))
+        return Outcome("raised", _told_somehow(error))
     return Outcome("finished")
 
 
@@ -69,6 +69,13 @@ def _split(code: str, name: str) -> tuple[Any, Any]:
 
 def _ends_quietly(code: str) -> bool:
     return code.rstrip().endswith(";")
+
+
+def _told_somehow(error: BaseException) -> str:
+    try:
+        return _told(error)
+    except BaseException:  # exceptions of the program's own can be anything
+        return f"{type(error).__name__}, which cannot be shown"
 
 
 def _told(error: BaseException) -> str:
@@ -126,9 +133,12 @@ def _short(filename: str) -> str:
 
 
 def _hint(error: BaseException) -> str:
+    try:
+        said = str(error)[:300]
+    except Exception:  # a class of the program's own
+        return ""
     if isinstance(error, ToolError):
         return ""
-    said = str(error)[:300]
     if isinstance(error, MemoryError) or "can't allocate memory" in said or "Cannot allocate memory" in said:
         return "out of memory: each process has 4 GiB beside the model; work on fewer prompts or layers at once"
     if isinstance(error, OSError) and error.errno == 28:

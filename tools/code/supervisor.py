@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from marple.errors import WireError
 from marple.tools import messages, wire
 from marple.tools.code.confinement import Unconfined
+from marple.tools.code.opening import open_workshop
 from marple.tools.code.warden import die_with_parent
 from marple.tools.faults import BadRequest, TooLarge, describe_fault
 
@@ -172,9 +173,6 @@ class _Supervisor:
         if isinstance(request, messages.Hello):
             if self._workshop is not None:
                 raise BadRequest("hello was already said")
-            # Not before: the environment of torch is set up by what loads the target.
-            from marple.tools.code.workshop import open_workshop
-
             self._workshop = open_workshop(self._root, request.config, self._inside)
             return self._workshop.describe()
         if isinstance(request, messages.Digest):

@@ -2,87 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import gc
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from marple.errors import ToolError
 from marple.tools import messages
 from marple.tools.code import caps
 from marple.tools.code.child import Cell
-from marple.tools.code.confinement import Confinement, open_confinement
+from marple.tools.code.confinement import Confinement
 from marple.tools.code.showing import result_of
-from marple.tools.code.tool import python_spec
 from marple.tools.code.visit import Visit, begin_visit
 from marple.tools.contract import ToolResult
 from marple.tools.faults import UnknownTool
-from marple.tools.serving import Served, load
+from marple.tools.serving import Served
 from marple.tools.signature import validate_arguments
 
-__all__ = ["Workshop", "open_workshop"]
+__all__ = ["Workshop"]
 
 _SELF_TEST = Cell("reply = target.generate('hi', max_new_tokens=2, temperature=0)\nprint(6 * 7)", seed=1, seconds=60)
-_ACCELERATOR = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", *(f"/dev/nvidia{n}" for n in range(16)))
-
-
-def open_workshop(root: Path, config: messages.WorkerConfig, inside: Path) -> Workshop:
-    """Load the target and make sure that code can be confined.
-
-    Args:
-        root: the staged directory.
-        config: what to load; plugins and the corpus are not for code.
-        inside: the directory with the scripts that confine processes.
-
-    Raises:
-        Unconfined: it cannot; nothing was loaded.
-        TargetRefusedError: the target cannot be loaded.
-    """
-    confinement = open_confinement(inside)
-    device = _device(config.device)
-    # One thread: a process with several cannot be copied. On an accelerator the copies load the model, not this one.
-    own: dict[str, Any] = {"threads": 1, "plugins": [], "corpus": None, "device": "cpu"}
-    if device != "cpu":
-        confinement = open_confinement(inside, devices=_ACCELERATOR)
-        own["dtype"] = config.dtype or "auto"
-    served = load(root, config.model_copy(update=own))
-    spec = python_spec()
-    served = dataclasses.replace(served, tools={spec.name: spec}, known={spec.name: spec})
-    _warm_up()
-    return Workshop(served, device, confinement)
-
-
-def _device(name: str) -> str:
-    """The device the code's copies use, found out in a process of its own: to ask is to initialise the driver."""
-    if name in ("cpu", "mps"):
-        # Metal does not survive a fork.
-        return "cpu"
-    asked = os.fork()
-    if asked == 0:
-        status = 1
-        try:
-            import torch
-
-            status = 0 if torch.cuda.is_available() else 1
-        finally:
-            os._exit(status)
-    there = os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]) == 0
-    return ("cuda" if name == "auto" else name) if there else "cpu"
-
-
-def _warm_up() -> None:
-    """Import here what every copy would import again, and let matplotlib look for its fonts once."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.close(plt.figure())
-    gc.collect()
-    gc.freeze()
 
 
 @dataclass
