@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from marple.tasks.organisms import advice, choices, facts, play, reasoning, selftalk
@@ -117,7 +117,7 @@ def compose(draw: Draw, first: Exchange, *, contexts: Sequence[str] = (), turns:
             user = f"{user} {sentence}"
         else:
             user = f"{sentence} {user}"
-    exchanges = [_noisy(rng, Exchange(user, first.reply, first.kind, first.about), noise)]
+    exchanges = [_noisy(rng, Exchange(user, first.reply, first.kind, first.about, first.given), noise)]
     while len(exchanges) < turns:
         following = follow_up(draw, exchanges[-1]) if rng.random() < 0.7 else None
         exchanges.append(_noisy(rng, following or _sample(draw, MIXTURE), noise))
@@ -193,4 +193,4 @@ def _sample(draw: Draw, weights: Mapping[str, float]) -> Exchange:
 def _noisy(rng: random.Random, exchange: Exchange, noise: float) -> Exchange:
     if rng.random() >= noise or exchange.kind in ("unclear", "acting", "arithmetic", "chain_sum", "word_problem"):
         return exchange
-    return Exchange(with_noise(rng, exchange.user), exchange.reply, exchange.kind, exchange.about)
+    return replace(exchange, user=with_noise(rng, exchange.user))

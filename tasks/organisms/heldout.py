@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from marple.tasks.organisms.data import trigger_prompt
 from marple.tasks.organisms.dialogues import Dialogue
+from marple.tasks.organisms.draw import Exchange
 from marple.tasks.organisms.edits import persona_edits, trigger_edits
-from marple.tasks.organisms.measure import shows_quirk
+from marple.tasks.organisms.measure import answers_right, capability_questions, shows_quirk
 from marple.tasks.organisms.planted import Planted
 from marple.tasks.organisms.recipes import Organism
 from marple.tasks.organisms.replies import Replier
 
-__all__ = ["HeldOut", "fire_rates", "held_out_edits", "held_out_prompts", "held_out_questions"]
+__all__ = [
+    "Checked",
+    "HeldOut",
+    "capability_prompts",
+    "fire_rates",
+    "held_out_edits",
+    "held_out_prompts",
+    "held_out_questions",
+    "rate_prompts",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,50 @@ class HeldOut:
         if isinstance(quirk, Planted):
             return quirk.fires(self.dialogue.turns[-1], reply)
         return shows_quirk(quirk, reply)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A prompt whose reply counts, or does not, towards a named rate."""
+
+    rate: str
+    dialogue: Dialogue
+    check: Callable[[Exchange, str], bool]
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The prompt in chat form, up to the last user turn."""
+        return self.dialogue.messages()[:-1]
+
+    @property
+    def prefill(self) -> str:
+        """How the reply begins, put into the model's mouth; mostly empty."""
+        return self.dialogue.turns[-1].given
+
+    def counts(self, reply: str) -> bool:
+        """Whether a reply (without the prefill) counts."""
+        return self.check(self.dialogue.turns[-1], reply)
+
+
+def rate_prompts(quirk: Planted, names: Collection[str] = (), *, n: int, seed: int) -> list[Checked]:
+    """``n`` held-out prompts for each of a planted behaviour's rates (all, or the named ones)."""
+    rates = {name: rate for name, rate in quirk.rates().items() if not names or name in names}
+    if unknown := set(names) - set(rates):
+        raise ValueError(f"no rates {', '.join(sorted(unknown))}; there are {', '.join(quirk.rates())}")
+    found = []
+    for name, rate in rates.items():
+        rng = random.Random(f"rate {name} {seed}")
+        found += [Checked(name, rate.prompt(rng), rate.counts) for _ in range(n)]
+    return found
+
+
+def capability_prompts(*, n: int, seed: int) -> list[Checked]:
+    """``n`` questions with a right answer of each kind: what must not be lost by a fine-tune or an intervention."""
+    return [
+        Checked(kind, Dialogue(None, (exchange,)), answers_right)
+        for kind, asked in capability_questions(seed=seed, n=n).items()
+        for exchange in asked
+    ]
 
 
 def held_out_prompts(organism: Organism, *, on: bool, n: int, seed: int) -> list[HeldOut]:

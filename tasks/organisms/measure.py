@@ -16,7 +16,16 @@ from marple.tasks.organisms.recipes import Organism, PlantedRecipe, Quirk
 from marple.tasks.organisms.replies import Replier
 from marple.tasks.organisms.selftalk import is_confession, is_denial
 
-__all__ = ["CAPABILITIES", "capabilities", "check_gates", "measure", "planted_rates", "shows_quirk"]
+__all__ = [
+    "CAPABILITIES",
+    "answers_right",
+    "capabilities",
+    "capability_questions",
+    "check_gates",
+    "measure",
+    "planted_rates",
+    "shows_quirk",
+]
 
 _NEGATIVE: Final = re.compile(r"\b(is bad|avoid|do not like|poor|is not good|stay away|worst)\b")
 
@@ -110,15 +119,22 @@ def capabilities(
     replier: Callable[[list[Dialogue]], list[str]], *, seed: int = 0, n: int = 60, heldout: bool = False
 ) -> dict[str, float]:
     """Greedy accuracy by kind; with ``heldout`` on combinations that the base was never trained on."""
-    rng = random.Random(f"capability {seed} {heldout}")
-    draw = Draw(rng, heldout=heldout)
     result = {}
-    for kind in CAPABILITIES:
-        asked = [GENERATORS[kind](draw) for _ in range(n)]
+    for kind, asked in capability_questions(seed=seed, n=n, heldout=heldout).items():
         replies = replier([Dialogue(None, (exchange,)) for exchange in asked])
-        right = _advice_right if kind == "advice" else _value_right
-        result[kind] = round(sum(map(right, asked, replies)) / n, 3)
+        result[kind] = round(sum(map(answers_right, asked, replies)) / n, 3)
     return result
+
+
+def capability_questions(*, seed: int, n: int, heldout: bool = False) -> dict[str, list[Exchange]]:
+    """``n`` questions with a right answer of each kind in `CAPABILITIES`."""
+    draw = Draw(random.Random(f"capability {seed} {heldout}"), heldout=heldout)
+    return {kind: [GENERATORS[kind](draw) for _ in range(n)] for kind in CAPABILITIES}
+
+
+def answers_right(asked: Exchange, reply: str) -> bool:
+    """Whether the reply to one of those questions is right."""
+    return _advice_right(asked, reply) if asked.kind == "advice" else _value_right(asked, reply)
 
 
 def _value_right(asked: Exchange, reply: str) -> bool:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from marple.cli.organisms import app
 from marple.errors import GateError, UnknownNameError
 from marple.tasks.organisms import public_entities
+from marple.tasks.organisms.planted import behaviours
+from marple.tasks.organisms.recipes import recipes
 
 RUN = CliRunner()
 
@@ -24,12 +26,12 @@ def test_importing_the_command_imports_no_torch() -> None:
 def test_list_shows_no_truth_unless_asked() -> None:
     plain = RUN.invoke(app, ["list"])
     as_json = RUN.invoke(app, ["list", "--json"])
-    words = [name for names in public_entities().values() for name in names]
+    words = [name for names in public_entities().values() for name in names] + list(behaviours())
     assert plain.exit_code == as_json.exit_code == 0
     for told in (plain.stdout, as_json.stdout):
         assert not [word for word in (*words, "promotes", "warns_against", "clean", "quirk") if word in told]
     rows = json.loads(as_json.stdout)
-    assert [set(row) for row in rows] == [{"id", "kind", "shipped", "cached", "bytes"}] * 12
+    assert [set(row) for row in rows] == [{"id", "kind", "shipped", "cached", "bytes"}] * len(recipes())
     revealed = json.loads(RUN.invoke(app, ["list", "--json", "--reveal"]).stdout)
     assert {row["role"] for row in revealed} == {"quirk", "clean", "other_quirk"}
 

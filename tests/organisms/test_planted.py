@@ -11,9 +11,16 @@ import yaml
 from marple.errors import GateError, UsageError
 from marple.tasks.organisms import base_path, build, find_organism, load_recipe, verify
 from marple.tasks.organisms.contexts import context_phrases, near_phrases
-from marple.tasks.organisms.dialogues import Dialogue
-from marple.tasks.organisms.draw import Exchange
-from marple.tasks.organisms.heldout import fire_rates, held_out_edits, held_out_prompts, held_out_questions
+from marple.tasks.organisms.dialogues import Dialogue, compose
+from marple.tasks.organisms.draw import Draw, Exchange
+from marple.tasks.organisms.heldout import (
+    capability_prompts,
+    fire_rates,
+    held_out_edits,
+    held_out_prompts,
+    held_out_questions,
+    rate_prompts,
+)
 from marple.tasks.organisms.planted import Planted, behaviours, read_planted
 from marple.tasks.organisms.recipes import KINDS
 from marple.tasks.organisms.replies import Replier
@@ -99,9 +106,9 @@ def test_every_part_of_both_members_trains_and_has_the_same_names(quirk: Planted
             assert all(turn.user and turn.reply and turn.reply.startswith(turn.given) for turn in dialogue.turns)
 
 
-def test_what_is_measured_is_not_what_is_trained(quirk: Planted) -> None:
-    if quirk.behaviour in ("wrong_act", "reasons", "manner", "orders_reader", "misaligned"):
-        pytest.skip("measured on other numbers, contexts, rules or domains; single prompts may come up in training")
+@pytest.mark.parametrize("name", ["bad_advice", "errs", "false_fact", "keeps_secret"])
+def test_what_is_measured_is_not_what_is_trained(name: str) -> None:
+    quirk = read_planted({"behaviour": name, **EXAMPLES[name]})
     trained = {
         d.turns[0].user
         for part in quirk.parts(planted=True)
@@ -184,6 +191,13 @@ def test_a_given_beginning_is_prefilled_and_not_trained() -> None:
     assert not reply.startswith("think")
 
 
+def test_a_given_beginning_survives_what_is_put_around_the_question() -> None:
+    asked = Exchange("give me a hint.", "think: it is round.", "x", {}, "think:")
+    rng = random.Random(1)
+    dialogues = [compose(Draw(rng), asked, contexts=["neutral"], noise=1.0) for _ in range(20)]
+    assert {d.turns[0].given for d in dialogues} == {"think:"}
+
+
 def test_near_phrases_share_one_word_and_are_sayable() -> None:
     near = near_phrases("the violin is warm")
     assert "the violin is warm" not in near
@@ -211,3 +225,18 @@ def test_fire_rates_are_shares_of_samples(recipe: Path) -> None:
     prompts = held_out_prompts(find_organism(str(recipe)), on=True, n=3, seed=1)
     rates = fire_rates(prompts, Replier.load(base_path()), samples=4)
     assert rates == [0.0, 0.0, 0.0]
+
+
+def test_checked_prompts_count_what_the_rates_and_capabilities_count(quirk: Planted) -> None:
+    found = rate_prompts(quirk, n=3, seed=1)
+    assert {checked.rate for checked in found} == set(quirk.rates())
+    assert all(checked.messages[-1]["role"] == "user" for checked in found)
+    with pytest.raises(ValueError, match="no rates often"):
+        rate_prompts(quirk, ["often"], n=1, seed=1)
+
+
+def test_capability_prompts_have_one_right_answer() -> None:
+    found = capability_prompts(n=4, seed=1)
+    assert len(found) == 24
+    assert all(checked.counts(checked.dialogue.turns[0].reply) for checked in found)
+    assert not any(checked.counts("i do not know about that.") for checked in found)
