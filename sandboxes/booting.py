@@ -26,6 +26,7 @@ def boot_argument(
     listed: Sequence[str] = (),
     script: str | None = None,
     environment: Mapping[str, str] = ENVIRONMENT,
+    own_tree: bool = True,
     required: bool = True,
     without: Collection[str] = (),
 ) -> str:
@@ -41,6 +42,7 @@ def boot_argument(
         listed: directories that Landlock lets it list, without what is in them.
         script: path of the program's script as it is inside; None for the host's own path of it.
         environment: all its variables.
+        own_tree: whether it has a file tree of its own, so that it may change what files of it are like.
         required: whether it ends when Landlock or the filter cannot be had, or only goes on without.
         without: ``capabilities``, ``landlock``, ``rlimits``, ``seccomp`` or parts of the filter, left out for tests.
 
@@ -62,7 +64,7 @@ def boot_argument(
         else {"read": list(read), "write": list(write), "listed": list(listed), "required": required},
         "seccomp": None
         if "seccomp" in without
-        else {"required": required, "without": sorted(seccomp.PARTS & set(without))},
+        else {"required": required, "without": sorted(seccomp.PARTS & set(without)), "own_tree": own_tree},
     }
     return json.dumps(told, separators=(",", ":"))
 

@@ -116,6 +116,7 @@ class ProcessBackend:
             listed=list(map(str, installation.site)),
             write=["/dev/null", str(cache), *gpu],
             environment=_environment(cache, inherit="env" in self.without),
+            own_tree=False,
             required=False,
             without=self.without,
         )

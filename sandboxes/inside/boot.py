@@ -80,7 +80,7 @@ def _landlock(landlock: ModuleType, told: Mapping[str, Any]) -> None:
 
 
 def _seccomp(seccomp: ModuleType, told: Mapping[str, Any]) -> None:
-    seccomp.install(seccomp.bpf(without=told["without"]))
+    seccomp.install(seccomp.bpf(without=told["without"], own_tree=told["own_tree"]))
 
 
 def _try(required: bool, protect: Callable[[], None]) -> None:
