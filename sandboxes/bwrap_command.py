@@ -221,6 +221,8 @@ class Tree:
     def _kernel(self) -> Iterator[str]:
         if self.shows_procfs:
             yield from ("--proc", "/proc")
+            if "procfs" not in self.without:
+                yield from ("--remount-ro", "/proc")
         else:
             for path in KERNEL_FILES:
                 yield from ("--ro-bind", path, path)

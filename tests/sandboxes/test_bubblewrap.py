@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 import pytest_asyncio
 
 from marple.errors import SandboxError, SandboxUnavailableError, WorkerDiedError
-from marple.sandboxes import Limits, StagedTarget, Worker, stage, start_worker
+from marple.sandboxes import Limits, StagedTarget, Worker, bwrap_command, stage, start_worker
 from marple.sandboxes import cgroups as control_groups
 from marple.sandboxes.backend import Program
 from marple.sandboxes.bubblewrap import BACKEND, PROTECTIONS, BubblewrapBackend
@@ -426,6 +427,23 @@ async def test_when_the_host_is_killed_while_it_starts_one_nothing_survives(
         wait_for(lambda: left() == [])
 
 
+async def test_many_at_once_leave_nothing(root: Path, script: Any) -> None:
+    before, program, chance = children(), script(ECHO), random.Random(7)
+
+    async def one() -> int:
+        sandbox = await BACKEND.launch(root, LIMITS, program)
+        assert await sandbox.replies.readexactly(5) == b"hello"
+        await asyncio.sleep(chance.random() / 10)
+        assert sandbox.pid is not None
+        if chance.random() < 0.5:
+            os.kill(sandbox.pid, signal.SIGKILL)
+        return await end(sandbox)
+
+    assert set(await asyncio.gather(*(one() for _ in range(20)))) == {-signal.SIGKILL}
+    assert children() <= before
+    assert groups() == []
+
+
 @pytest.mark.parametrize("moment", [0.0, 0.004, 0.01, 0.02, 0.04])
 async def test_a_cancelled_start_leaves_nothing(moment: float, root: Path, script: Any, tmp_path: Path) -> None:
     before = children()
@@ -499,45 +517,6 @@ async def test_an_ordinary_user_gets_the_same(
     assert stamp["memory"]["by"] in ("watchdog", "cgroup v2")
 
 
-# ---------------------------------------------------------------------------------------------- the real worker
-
-
-@pytest.fixture(scope="module")
-def staged(models: Path) -> Iterator[StagedTarget]:
-    with stage(models / "first", reference=models / "second") as staged:
-        yield staged
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def worker(staged: StagedTarget) -> Any:
-    async with await start_worker(staged, backend=BACKEND, limits=LIMITS) as worker:
-        yield worker
-    assert groups() == []
-
-
-async def test_the_worker_gives_the_same_results_as_in_a_plain_process(worker: Worker, staged: StagedTarget) -> None:
-    arguments = {"messages": [{"role": "user", "content": "who is it"}], "samples": 3, "max_new_tokens": 8}
-    inside = await worker.call("chat", arguments, seed=7)
-    async with await start_worker(staged, backend=ProcessBackend(), limits=LIMITS) as plain:
-        outside = await plain.call("chat", arguments, seed=7)
-        assert plain.facts == worker.facts
-        assert list(plain.tools) == list(worker.tools)
-    assert (inside.text, inside.data) == (outside.text, outside.data)
-
-
-async def test_every_tools_own_test_passes_inside(worker: Worker) -> None:
-    assert {outcome.name: outcome.message for outcome in await worker.self_test() if not outcome.ok} == {}
-
-
-async def test_a_worker_that_is_killed_fails_its_calls(staged: StagedTarget) -> None:
-    worker = await start_worker(staged, backend=BACKEND, limits=LIMITS)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(WorkerDiedError, match="SIGKILL"):
-        await worker.call("chat", {"messages": [{"role": "user", "content": "x"}]}, seed=0)
-    await worker.close()
-
-
 # ---------------------------------------------------------------------------------------------- what is refused
 
 
@@ -592,8 +571,74 @@ async def test_a_weakened_sandbox_says_so(root: Path, script: Any) -> None:
         BubblewrapBackend(without=frozenset({"magic"}))
 
 
+@pytest.mark.skipif(not ROOT, reason="needs a root that can give something up")
+async def test_a_root_that_may_not_mount_is_told_what_it_lacks() -> None:
+    code = "from marple.sandboxes.bubblewrap import BACKEND\nprint(BACKEND.probe())"
+    lesser = ["setpriv", "--bounding-set=-sys_admin,-net_admin", sys.executable, "-c", code]
+    said = subprocess.run(lesser, cwd="/", capture_output=True, text=True, check=True).stdout
+    assert "available=False" in said
+    assert "this root lacks CAP_SYS_ADMIN, CAP_NET_ADMIN" in said
+
+
+async def test_a_graphics_processor_is_shown_with_a_procfs_and_that_is_said(
+    root: Path, script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another device in its place: the profile itself, not the driver."""
+    monkeypatch.setattr(bwrap_command, "gpu_devices", lambda device: () if device == "cpu" else (Path("/dev/tty"),))
+    code = """
+import time
+say([sorted(path for path in os.listdir("/proc") if path.isdecimal()), os.access("/dev/tty", os.F_OK)])
+time.sleep(60)
+"""
+    sandbox = await BACKEND.launch(root, dataclasses.replace(LIMITS, device="auto"), script(SAY + code))
+    assert await told(sandbox) == [["1"], True]
+    assert sandbox.stamp["isolation"] == "reduced"
+    assert "graphics processor" in str(sandbox.stamp["warnings"])
+    assert "mounts" in sandbox.stamp["verified"]
+    await end(sandbox)
+
+
 @pytest.mark.parametrize("protection", sorted(PROTECTIONS))
 async def test_each_protection_can_be_left_out_alone(protection: str, root: Path, script: Any) -> None:
     """So that an attack that succeeds then succeeds for that reason."""
     backend = dataclasses.replace(BACKEND, without=frozenset({protection}))
     assert await ask(root, script(f"{SAY}say('alive')\nimport time; time.sleep(60)"), backend=backend) == "alive"
+
+
+# ---------------------------------------------------------------------------------------------- the real worker
+
+
+@pytest.fixture(scope="module")
+def staged(models: Path) -> Iterator[StagedTarget]:
+    with stage(models / "first", reference=models / "second") as staged:
+        yield staged
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worker(staged: StagedTarget) -> Any:
+    async with await start_worker(staged, backend=BACKEND, limits=LIMITS) as worker:
+        yield worker
+    assert groups() == []
+
+
+async def test_the_worker_gives_the_same_results_as_in_a_plain_process(worker: Worker, staged: StagedTarget) -> None:
+    arguments = {"messages": [{"role": "user", "content": "who is it"}], "samples": 3, "max_new_tokens": 8}
+    inside = await worker.call("chat", arguments, seed=7)
+    async with await start_worker(staged, backend=ProcessBackend(), limits=LIMITS) as plain:
+        outside = await plain.call("chat", arguments, seed=7)
+        assert plain.facts == worker.facts
+        assert list(plain.tools) == list(worker.tools)
+    assert (inside.text, inside.data) == (outside.text, outside.data)
+
+
+async def test_every_tools_own_test_passes_inside(worker: Worker) -> None:
+    assert {outcome.name: outcome.message for outcome in await worker.self_test() if not outcome.ok} == {}
+
+
+async def test_a_worker_that_is_killed_fails_its_calls(staged: StagedTarget) -> None:
+    worker = await start_worker(staged, backend=BACKEND, limits=LIMITS)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(WorkerDiedError, match="SIGKILL"):
+        await worker.call("chat", {"messages": [{"role": "user", "content": "x"}]}, seed=0)
+    await worker.close()
