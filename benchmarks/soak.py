@@ -15,6 +15,7 @@ import asyncio
 import collections
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import random
@@ -122,8 +123,7 @@ def control_groups() -> Iterator[str]:
 
 
 def containers(hosts: set[int]) -> set[str]:
-    import docker
-
+    docker = importlib.import_module("docker")
     with contextlib.closing(docker.from_env()) as client:
         found = client.api.containers(all=True, filters={"label": "marple.sandbox=1"})
     return {one["Id"][:12] for one in found if one["Labels"].get("marple.owner") in {str(pid) for pid in hosts}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ _TEXT = {".jinja", ".txt", ".py", ".md"}
 _ARCHIVES = {".npz", ".pt"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ufffd]+")
+_UNSEEN = {"Cf", "Mn", "Me"}
 _Place = tuple[str, str, str]
 
 
@@ -32,7 +34,7 @@ def check_leaks(
     """Search names and text of every file in a folder.
 
     Words of five letters and more are found inside longer words too; parts of a phrase may be joined by anything
-    that is neither letter nor digit. Case does not matter.
+    that is neither letter nor digit. Case, accents, wide letters and invisible characters do not matter.
 
     Args:
         folder: what is searched: JSON keys and strings, templates, tokenizer models, tensor names, file names.
@@ -85,6 +87,10 @@ def _pattern(forbidden: Collection[str]) -> re.Pattern[str] | None:
 
 def _match(pattern: re.Pattern[str], text: str) -> str | None:
     match = pattern.search(text) or pattern.search(_CAMEL.sub(" ", text))
+    if match is None and not text.isascii():
+        # Wide letters, ligatures and accents are written as plain ones; what is invisible goes.
+        plain = unicodedata.normalize("NFKD", text)
+        match = pattern.search("".join(one for one in plain if unicodedata.category(one) not in _UNSEEN))
     return None if match is None else match.group().casefold()
 
 

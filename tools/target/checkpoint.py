@@ -14,6 +14,7 @@ __all__ = ["Checkpoint", "check_target_dir", "find_target"]
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+_MAX_JSON_BYTES = 256 * 1024 * 1024
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
@@ -111,10 +112,17 @@ def _listing(names: list[str]) -> str:
 def _read_json(root: Path, name: str, *, names: list[str]) -> dict[str, Any]:
     if name not in names:
         raise _refusal(root, f"has no {name} ({_listing(names)})")
+    if not (root / name).is_file():
+        # A pipe would hold whoever opens it.
+        raise _refusal(root, f"has a {name} that is not a regular file")
     try:
-        value = json.loads((root / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _refusal(root, f"has a {name} that cannot be read: {error}") from error
+        with (root / name).open("rb") as file:
+            data = file.read(_MAX_JSON_BYTES + 1)
+        if len(data) > _MAX_JSON_BYTES:
+            raise ValueError(f"larger than {_MAX_JSON_BYTES} bytes")
+        value = json.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _refusal(root, f"has a {name} that cannot be read: {str(error)[:200]}") from error
     if not isinstance(value, dict):
         raise _refusal(root, f"has a {name} that is not a JSON object")
     return value
@@ -143,11 +151,7 @@ def _weights(root: Path, names: list[str], *, adapter: bool) -> tuple[str, ...]:
     if f"{stem}.safetensors" in names:
         return (f"{stem}.safetensors",)
     if index in names:
-        shards = sorted({str(shard) for shard in _read_json(root, index, names=names)["weight_map"].values()})
-        missing = [shard for shard in shards if shard not in names]
-        if missing:
-            raise _refusal(root, f"lacks shards that {index} names: {', '.join(missing[:5])}")
-        return tuple(shards)
+        return _shards(root, index, names)
     pickles = [name for name in names if name.endswith(_PICKLES)]
     if pickles:
         raise _refusal(
@@ -156,6 +160,19 @@ def _weights(root: Path, names: list[str], *, adapter: bool) -> tuple[str, ...]:
             "safetensors alone: convert it with save_pretrained",
         )
     raise _refusal(root, f"has no {stem}.safetensors and no {index} ({_listing(names)})")
+
+
+def _shards(root: Path, index: str, names: list[str]) -> tuple[str, ...]:
+    weight_map = _read_json(root, index, names=names).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise _refusal(root, f"has a {index} without a weight_map from tensors to files; save it with save_pretrained")
+    shards = sorted(set(weight_map.values()))
+    # Names in this directory and no paths: what is elsewhere is not the model's.
+    if missing := [shard for shard in shards if shard not in names]:
+        raise _refusal(root, f"lacks shards that {index} names: {', '.join(repr(one[:100]) for one in missing[:5])}")
+    if odd := [shard for shard in shards if not shard.endswith(".safetensors")]:
+        raise _refusal(root, f"has a {index} that names {odd[0][:100]!r}, which is no safetensors file")
+    return tuple(shards)
 
 
 def _require_tokenizer(root: Path, names: list[str], *, chat_template: bool) -> None:
