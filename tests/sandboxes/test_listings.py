@@ -84,7 +84,7 @@ def test_how_a_model_was_written_leaves_no_trace(generated: list[Path]) -> None:
 @pytest.mark.parametrize("apart", [False, True])
 def test_every_shipped_organism_and_its_clean_twin_look_the_same(apart: bool) -> None:
     base = base_path()
-    assert len(ADAPTERS) == 12
+    assert len(ADAPTERS) >= 12
     assert len({(path / "adapter_model.safetensors").stat().st_size for path in ADAPTERS}) > 1, "their ranks differ"
     seen: list[Any] = []
     for adapter in [*ADAPTERS, None]:
@@ -93,7 +93,7 @@ def test_every_shipped_organism_and_its_clean_twin_look_the_same(apart: bool) ->
             texts = {path.name: path.read_bytes() for path in staged.root.rglob("*.json")}
             seen.append((facts(staged.root), weights, texts))
     # With one thing to see, no classifier does better than the largest class.
-    assert seen == [seen[0]] * 13
+    assert seen == [seen[0]] * (len(ADAPTERS) + 1)
 
 
 def test_what_does_vary_depends_on_time_and_place_alone() -> None:
