@@ -48,6 +48,10 @@ class Tapped:
             self.replies.feed_data(data)
         self.replies.feed_eof()
 
+    @property
+    def cause(self) -> str | None:
+        return getattr(self.launched, "cause", None)
+
     def send(self, frame: bytes) -> None:
         self.passed.append(("to worker", frame))
         self.launched.send(frame)
@@ -74,7 +78,7 @@ class TappingBackend:
     def probe(self) -> BackendStatus:
         return ProcessBackend().probe()
 
-    async def launch(self, root: Path, limits: Limits, program: Program = TOOL_WORKER) -> Tapped:
+    async def launch(self, root: Path, limits: Limits, program: Program = TOOL_WORKER) -> Launched:
         return Tapped(await ProcessBackend().launch(root, limits, program), self.passed)
 
 
