@@ -77,6 +77,7 @@ async def _make_call(session: Session, turn: int, index: int, call: ToolCall) ->
     place = {"turn_number": turn, "index": index, "call_id": call.id, "tool": call.name, "attempt": attempt}
     clock = time.monotonic()
     outcome = await _outcome(session, turn, index, call)
+    session.note_starts()
     session.folder.append(
         "tool_call",
         {**place, "arguments": call.arguments, **outcome},

@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from marple.agent.code_room import WORKER_ENDS, CodeRoom
-from marple.errors import SandboxUnavailableError, ToolError
+from marple.errors import SandboxError, SandboxUnavailableError, ToolError
 from marple.sandboxes import Limits, OnProgress, StagedTarget, ToolInfo, Worker, start_worker
 from marple.sandboxes.backend import Backend, BackendStatus
 from marple.sandboxes.choosing import Chosen, choose_backend
 from marple.tools.code.tool import python_spec
 from marple.tools.contract import ToolResult
 
-__all__ = ["MAX_DEATHS", "WORKER_ENDS", "Bench"]
+__all__ = ["MAX_DEATHS", "WORKER_ENDS", "Bench", "WorkerStart"]
 
 MAX_DEATHS = 3
 """Deaths after which a run ends as ``worker_died``."""
+
+
+@dataclass(frozen=True)
+class WorkerStart:
+    """A worker was started on a bench."""
+
+    worker: Literal["tools", "code"]
+    owner: str | None
+    """The run whose code worker it is; None for the tool worker, which all runs share."""
+    stamp: Mapping[str, Any]
+    """What isolation it has."""
 
 
 class Bench:
@@ -45,6 +57,9 @@ class Bench:
         self.facts = dict(worker.facts)
         self.stamp = dict(worker.stamp)
         self.deaths = 0
+        self.starts = [WorkerStart("tools", None, self.stamp)]
+        """Every start of a worker, in order."""
+        self._digests = worker.digests
         self.python_reason = Chosen(self._backend, BackendStatus(self._backend.name, available=True)).python_refusal
         """Why code of an agent's cannot run here; '' where it can."""
 
@@ -79,7 +94,13 @@ class Bench:
 
     def room(self, owner: str) -> CodeRoom:
         """Where the code of one run is run; made when it is first asked for."""
-        return self._rooms.setdefault(owner, CodeRoom(self._staged, backend=self._backend, limits=self._limits))
+        if owner not in self._rooms:
+
+            def note(worker: Worker) -> None:
+                self.starts.append(WorkerStart("code", owner, dict(worker.stamp)))
+
+            self._rooms[owner] = CodeRoom(self._staged, backend=self._backend, limits=self._limits, on_start=note)
+        return self._rooms[owner]
 
     async def call(
         self,
@@ -153,10 +174,29 @@ class Bench:
         if room is not None:
             await room.close()
 
+    async def changed(self) -> str:
+        """Why results of the tools cannot be trusted any more: the weights it computes with are not those it loaded.
+
+        Returns:
+            '' where they are the same to the bit, and where there is no worker: one that was lost is told of elsewhere.
+        """
+        worker = self._worker
+        if worker is None or worker.ended is not None:
+            return ""
+        try:
+            now = await worker.digest()
+        except SandboxError as error:
+            return f"the digest of its weights could not be had: {error}"
+        if worker.digests != self._digests:
+            return "a fresh worker loaded other weights than the first"
+        return "" if now == worker.digests else "the weights are not those that were loaded"
+
     async def _living_worker(self) -> Worker:
         async with self._starting:
             if self._worker is None:
                 self._worker = await start_worker(self._staged, backend=self._backend, limits=self._limits)
+                self.stamp = dict(self._worker.stamp)
+                self.starts.append(WorkerStart("tools", None, self.stamp))
             return self._worker
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from marple.errors import ToolError, WireError, WorkerDiedError, WorkerTimeoutError
@@ -31,12 +31,21 @@ class CodeRoom:
         staged: the same directory that the tool worker has; both only read it.
         backend: one that contains code.
         limits: as for the tool worker; the time of a call is the code's own.
+        on_start: told of every worker that was started.
     """
 
-    def __init__(self, staged: StagedTarget, *, backend: Backend, limits: Limits) -> None:
+    def __init__(
+        self,
+        staged: StagedTarget,
+        *,
+        backend: Backend,
+        limits: Limits,
+        on_start: Callable[[Worker], None] | None = None,
+    ) -> None:
         self._staged = staged
         self._backend = backend
         self._limits = limits
+        self._on_start = on_start
         self._worker: Worker | None = None
         # One program at a time, so that the clock of a call does not run while it waits for another.
         self._turn = asyncio.Lock()
@@ -78,6 +87,8 @@ class CodeRoom:
                 self._staged, backend=self._backend, limits=self._limits, program=CODE_WORKER
             )
             self.stamp = self._worker.stamp
+            if self._on_start is not None:
+                self._on_start(self._worker)
         return self._worker
 
     async def close(self) -> None:

@@ -193,13 +193,23 @@ async def _play_on_own_bench(session: Session, config: RunConfig, materials: Mat
 async def _play_session(session: Session) -> str | None:
     _start_if_needed(session)
     try:
-        return await play_graph(session)
+        ending = await play_graph(session)
+        return ending if ending is None else await _checked(session, ending)
     except MarpleError:
         raise
     except Exception as error:
         text = traceback.format_exc()
         session.folder.append("error", {"where": "loop", "message": repr(error), "traceback": text})
         return outcome("error")
+
+
+async def _checked(session: Session, ending: str) -> str:
+    """The ending, unless the tools did not compute with the weights that were loaded."""
+    changed = await session.bench.changed() if session.bench else ""
+    if not changed:
+        return ending
+    session.folder.append("error", {"where": "integrity", "kind": "weights_changed", "message": changed})
+    return outcome("invalid", "weights_changed")
 
 
 async def open_bench(materials: Materials, *, backend: str = "auto") -> Bench:
@@ -225,7 +235,9 @@ async def open_bench(materials: Materials, *, backend: str = "auto") -> Bench:
 
 
 def _start_if_needed(session: Session) -> None:
-    if session.folder.events():
+    begun = bool(session.folder.events())
+    session.note_starts(first=not begun)
+    if begun:
         return
     bench, player = session.bench, session.investigator
     facts = {"stamp": bench.stamp, "target": bench.facts, "tools": sorted(bench.tools)} if bench else {}
@@ -236,4 +248,7 @@ def _start_if_needed(session: Session) -> None:
         "seed": session.seed,
         "nonce": secrets.token_hex(4),
     }
-    session.folder.append("run_start", {**start, "brief": session.case.brief(), "sandbox": facts})
+    brief = session.case.brief()
+    if bench and bench.python_reason and "python" in session.case.affordances:
+        brief = f"{brief}\n\nThe tool python is not offered in this run: {bench.python_reason}."
+    session.folder.append("run_start", {**start, "brief": brief, "sandbox": facts})

@@ -57,6 +57,17 @@ class Session:
 
     def __post_init__(self) -> None:
         self.notebook = Notebook(self.folder, self.case.kind.answer)
+        self._starts_known = 0
+
+    def note_starts(self, *, first: bool = False) -> None:
+        """Record the workers that were started since the last look; the first of a run is told of in ``run_start``."""
+        if self.bench is None:
+            return
+        starts = self.bench.starts
+        new, self._starts_known = starts[self._starts_known :], len(starts)
+        for start in new:
+            if not first and start.owner in (None, self.folder.run_id):
+                self.folder.append("worker_start", {"worker": start.worker, "stamp": dict(start.stamp)})
 
     def events(self, kind: str) -> list[Event]:
         """The events of one type so far."""

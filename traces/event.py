@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 EVENT_TYPES = (
     "run_start",
     "run_resume",
+    "worker_start",
     "call_start",
     "model_call",
     "tool_call",
