@@ -27,6 +27,7 @@ def boot_argument(
     script: str | None = None,
     environment: Mapping[str, str] = ENVIRONMENT,
     own_tree: bool = True,
+    scopes: bool = True,
     required: bool = True,
     without: Collection[str] = (),
 ) -> str:
@@ -43,13 +44,14 @@ def boot_argument(
         script: path of the program's script as it is inside; None for the host's own path of it.
         environment: all its variables.
         own_tree: whether it has a file tree of its own, so that it may change what files of it are like.
+        scopes: whether Landlock must keep signals inside, where it is required.
         required: whether it ends when Landlock or the filter cannot be had, or only goes on without.
         without: ``capabilities``, ``landlock``, ``rlimits``, ``seccomp`` or parts of the filter, left out for tests.
 
     Raises:
         SandboxUnavailableError: it is required, and there is no filter for this architecture.
     """
-    if required:
+    if required and "seccomp" not in without:
         check_architecture()
     runs = {"module": program.module} if program.script is None else {"script": script or str(program.script)}
     told = {
@@ -61,7 +63,8 @@ def boot_argument(
         "rlimits": {} if "rlimits" in without else dict(rlimits),
         "landlock": None
         if "landlock" in without
-        else {"read": list(read), "write": list(write), "listed": list(listed), "required": required},
+        else {"read": list(read), "write": list(write), "listed": list(listed), "scopes": scopes}
+        | {"required": required},
         "seccomp": None
         if "seccomp" in without
         else {"required": required, "without": sorted(seccomp.PARTS & set(without)), "own_tree": own_tree},

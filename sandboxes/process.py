@@ -11,22 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes.backend import TOOL_WORKER, BackendStatus, Limits, Program
 from marple.sandboxes.booting import boot_argument
-from marple.sandboxes.inside import landlock
-from marple.sandboxes.inside.boot import CONFINED
+from marple.sandboxes.inside import landlock, seccomp
+from marple.sandboxes.inside.boot import CONFINED, NOT_CONFINED
 from marple.sandboxes.installation import find_installation
 from marple.sandboxes.outside import status_fields
 from marple.sandboxes.watchdog import Watchdog
@@ -83,6 +85,7 @@ class ProcessBackend:
             launched = await WorkerProcess.attach(process, {})
             if self.command is None:
                 await _until_confined(process, limits.start_seconds)
+                await _refuse_unconfined(launched, self._required)
             launched.stamp = self._stamp(process.pid, rlimits, limits)
             if "memory" not in self.without and _LINUX:
                 launched.watch(limits.memory_bytes)
@@ -91,12 +94,20 @@ class ProcessBackend:
             raise
         return launched
 
+    @property
+    def _required(self) -> frozenset[str]:
+        """The protections of this machine; one of them that fails all the same ends the start."""
+        missing = set() if landlock.abi() else {"landlock"}
+        if platform.machine() not in seccomp.ARCHITECTURES:
+            missing.add("seccomp")
+        return PROTECTIONS - self.without - missing
+
     def _command(self, root: Path, limits: Limits, program: Program) -> list[str]:
         if self.command is not None:
             return [*self.command, str(root)]
         installation = find_installation()
         code, cache = installation.code(), root / "cache"
-        gpu = [] if limits.device == "cpu" else sorted(str(path) for path in Path("/dev").glob("nvidia*"))
+        gpu = _gpus(limits.device)
         script = [] if program.script is None else [str(program.script)]
         argument = boot_argument(
             program,
@@ -117,8 +128,9 @@ class ProcessBackend:
             write=["/dev/null", str(cache), *gpu],
             environment=_environment(cache, inherit="env" in self.without),
             own_tree=False,
-            required=False,
-            without=self.without,
+            scopes=False,
+            required=True,
+            without=PROTECTIONS - self._required,
         )
         boot = Path(__file__).parent / "inside" / "boot.py"
         return [str(installation.python), "-I", "-B", str(boot), argument]
@@ -155,11 +167,15 @@ BACKEND = ProcessBackend()
 
 
 def _warnings(abi: int, filtered: bool) -> list[str]:
-    warnings = []
-    if abi < 6:
+    warnings = ["the number of processes is not limited"]
+    if not abi:
+        warnings.append("no Landlock (in Linux from 5.13): files of this user can be read and written")
+    elif not _keeps_signals():
         warnings.append(
-            f"Landlock {abi} has no signal scope (in Linux from 6.12)" if abi else "no Landlock: files can be read"
+            f"Landlock {abi} here has no signal scope (in Linux from 6.12): it can end this user's processes"
         )
+    if 0 < abi < 3:
+        warnings.append(f"Landlock {abi} lets it empty files that it may read (until Linux 6.2)")
     if not filtered:
         warnings.append("no filter of system calls: the network can be reached")
     return warnings
@@ -183,8 +199,12 @@ def _popen(command: Sequence[str], root: Path, without: frozenset[str]) -> subpr
         raise SandboxError(f"the worker process could not be started: {error}") from error
 
 
-def _environment(cache: Path, *, inherit: bool) -> dict[str, str]:
-    own = {"PATH": "/usr/bin:/bin", "HOME": str(cache), "TMPDIR": str(cache), "LANG": "C.UTF-8"}
+def _gpus(device: str) -> list[str]:
+    return [] if device == "cpu" else sorted(str(path) for path in Path("/dev").glob("nvidia*"))
+
+
+def _environment(place: Path, *, inherit: bool) -> dict[str, str]:
+    own = {"PATH": "/usr/bin:/bin", "HOME": str(place), "TMPDIR": str(place), "LANG": "C.UTF-8"}
     return {**os.environ, **own} if inherit else own
 
 
@@ -198,6 +218,31 @@ async def _until_confined(process: subprocess.Popen[bytes], seconds: float) -> N
         if time.monotonic() > end:
             raise SandboxError(f"the worker was not confined in {seconds:g} s")
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _refuse_unconfined(launched: WorkerProcess, required: Collection[str]) -> None:
+    """Refuse a process that could not be confined, and one of which the kernel says that it is not.
+
+    Raises:
+        SandboxUnavailableError: says which protection is missing.
+    """
+    assert launched.pid is not None
+    fields = status_fields(launched.pid) if _LINUX else {}
+    if not _LINUX or fields.get("Name") == CONFINED:
+        wanted = {"NoNewPrivs": "1", **({"Seccomp": "2"} if "seccomp" in required else {})}
+        wrong = [f"{name} {fields.get(name)}" for name, value in wanted.items() if _LINUX and fields.get(name) != value]
+        if wrong:
+            raise SandboxUnavailableError(f"the worker is not what it must be: the kernel says {', '.join(wrong)}")
+    elif await launched.wait() == NOT_CONFINED:
+        said = (await launched.diagnostics.read(4096)).decode("utf-8", "replace").strip()
+        raise SandboxUnavailableError(f"the worker could not confine itself: {said.removeprefix('confinement: ')}")
+
+
+@cache
+def _keeps_signals() -> bool:
+    """Whether Landlock keeps signals inside, found out by trying in another process: some kernels claim it wrongly."""
+    tried = [sys.executable, "-I", "-S", "-B", landlock.__file__]
+    return landlock.abi() >= 6 and subprocess.run(tried, env={}, check=False, timeout=30).returncode == 0
 
 
 def _abandon(process: subprocess.Popen[bytes], launched: WorkerProcess | None) -> None:
@@ -340,7 +385,7 @@ def _limit(pid: int, limits: Limits) -> dict[str, int]:
     if not hasattr(resource, "prlimit"):
         return {}
     wanted = {"core": 0, "fsize": limits.file_mib * 2**20, "nofile": limits.descriptors}
-    if limits.memory_gib is not None and limits.device == "cpu":
+    if limits.memory_gib is not None and not _gpus(limits.device):
         wanted["as"] = limits.memory_bytes
     held = {}
     for name, value in wanted.items():

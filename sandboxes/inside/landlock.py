@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -73,8 +74,7 @@ def restrict(
         raise OSError(errno.ENOSYS, "this kernel has no Landlock (it is in Linux from 5.13, if it is switched on)")
     handled = _handled(version)
     rules = _Ruleset(handled, _TCP if tcp and version >= 4 else 0, _SCOPES if scopes and version >= 6 else 0)
-    # Older kernels refuse fields they do not know unless they are zero.
-    ruleset = _checked(_LIBC.syscall(_CREATE, ctypes.byref(rules), ctypes.sizeof(rules), 0), "the rules were refused")
+    ruleset = _create(rules)
     try:
         for path in read:
             _allow(ruleset, path, _READ & handled)
@@ -86,7 +86,7 @@ def restrict(
         _checked(_LIBC.syscall(_RESTRICT, ruleset, 0), "the process could not be confined")
     finally:
         os.close(ruleset)
-    return {"abi": version, "files": True, "tcp": bool(rules.net), "scopes": bool(rules.scoped)}
+    return {"abi": version, "files": True, "tcp": bool(rules.net), "scopes": rules.scoped == _SCOPES}
 
 
 def keeps_signals() -> bool:
@@ -104,6 +104,15 @@ def keeps_signals() -> bool:
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _create(rules: _Ruleset) -> int:
+    # Older kernels refuse fields they do not know unless they are zero; some claim a version and lack its scopes.
+    number = _LIBC.syscall(_CREATE, ctypes.byref(rules), ctypes.sizeof(rules), 0)
+    while number < 0 and ctypes.get_errno() == errno.EINVAL and rules.scoped:
+        rules.scoped >>= 1
+        number = _LIBC.syscall(_CREATE, ctypes.byref(rules), ctypes.sizeof(rules), 0)
+    return _checked(number, "the rules were refused")
 
 
 def _handled(version: int) -> int:
@@ -133,3 +142,7 @@ def _checked(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"Landlock: {what} ({errno.errorcode.get(number, number)})")
     return int(result)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if keeps_signals() else 1)
