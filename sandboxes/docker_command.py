@@ -72,8 +72,10 @@ class Wanted:
             read=self._readable,
             write=self._writable,
             # The daemon's own filter is there in any case, and looked at from outside.
-            required=not self.weaker or "landlock" in self.without,
-            without=self.without & {"landlock", "seccomp"},
+            required=self.landlock > 0 or "landlock" in self.without,
+            # Other sandboxes' processes are out of reach in any case; a worker's from what an agent wrote are not.
+            scopes=self.landlock >= _SCOPES and self.program.holds_agent_code,
+            without=self.without,
         )
         python = self.image.python or str(self.installation.python_inside)
         return (python, "-I", "-B", str(INSIDE / "boot.py"), argument)

@@ -169,6 +169,8 @@ def _host_config(plan: Plan, has: _Has) -> dict[str, Any]:
         "SecurityOpt": [
             *(["no-new-privileges"] if has("no-new-privs") else []),
             f"seccomp={plan.seccomp if has('seccomp-profile') else 'unconfined'}",
+            # Docker adds it by itself to a container that shares these.
+            *([] if has("unshare-pid") and has("unshare-ipc") else ["label=disable"]),
         ],
         "IpcMode": "none" if has("unshare-ipc") else "host",
         "PidMode": "" if has("unshare-pid") else "host",

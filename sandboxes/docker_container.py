@@ -28,10 +28,8 @@ class DockerContainer:
     def __init__(self, daemon: Daemon, container: str, scratch: Scratch, memory: int) -> None:
         self.stamp: Mapping[str, Any] = {}
         self.pid: int | None = None
-        self.exceeded = ""
-        """Why it was ended for its memory, '' where it was not."""
-        self.lost = ""
-        """Why its end could not be seen, '' where it could."""
+        self.cause: str | None = None
+        """Why it ended, where that is known and was not its own doing: its memory, or Docker itself."""
         self.container = container
         """Docker's id of the container."""
         self._daemon = daemon
@@ -106,11 +104,11 @@ class DockerContainer:
                 status = exit_status(client.wait(self.container, timeout=None)["StatusCode"])
                 state = client.inspect_container(self.container)["State"]
                 if state.get("OOMKilled") and status == -signal.SIGKILL:
-                    self.exceeded = f"it ran out of memory (the limit is {self._memory / 2**20:.0f} MiB)"
+                    self.cause = f"it ran out of memory (the limit is {self._memory / 2**20:.0f} MiB)"
         except SandboxError as error:
             # Removed before it could be looked at, or the daemon is gone.
             if self._remover is None:
-                self.lost = str(error)
+                self.cause = f"Docker lost sight of it ({error})"
         # What was reported as ended has left nothing behind.
         self.kill()
         assert self._remover is not None

@@ -22,7 +22,7 @@ _FIRST_SECONDS = 5
 
 _ENGINE = (29, 4, 2)
 """The first engine whose default profile denies vsock and kernel-crypto sockets (moby pull request 52494)."""
-_RUNC = {(1, 2): (1, 2, 8), (1, 3): (1, 3, 3)}
+_RUNC = ((1, 2, 8), (1, 3, 3))
 """The first patch releases without CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881; 1.4.0 has never had them."""
 
 
@@ -204,7 +204,7 @@ def _old_runc(version: str) -> bool:
     numbers = _numbers(version)
     if version.startswith(("1.4.0-rc.1", "1.4.0-rc.2")):
         return True
-    return numbers < _RUNC.get(numbers[:2], (1, 4, 0))
+    return numbers < next((fixed for fixed in _RUNC if fixed[:2] == numbers[:2]), (1, 4, 0))
 
 
 def _dotted(version: tuple[int, ...]) -> str:

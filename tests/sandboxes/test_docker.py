@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from marple.errors import SandboxError, SandboxUnavailableError
@@ -26,6 +26,7 @@ from marple.sandboxes.docker_images import skeleton, skeleton_image, user_image
 from marple.sandboxes.docker_owner import LABEL, sweep
 from marple.sandboxes.scratch import claim_scratch
 
+docker: Any = importlib.import_module("docker")
 pytestmark = pytest.mark.usefixtures("docker_daemon")
 
 PROGRAM = Program("contained", script=Path(__file__).parent / "contained_program.py")
@@ -153,7 +154,7 @@ async def test_memory_is_limited_and_the_end_says_so(root: Path) -> None:
         with pytest.raises(EOFError):
             await ask(launched, "eat", 1024)
         assert await asyncio.wait_for(launched.wait(), 30) == -signal.SIGKILL
-        assert launched.exceeded == "it ran out of memory (the limit is 256 MiB)"
+        assert launched.cause == "it ran out of memory (the limit is 256 MiB)"
 
 
 async def test_temporary_files_count_as_memory(root: Path) -> None:
@@ -162,7 +163,8 @@ async def test_temporary_files_count_as_memory(root: Path) -> None:
         with pytest.raises(EOFError):
             await ask(launched, "fill", "/tmp")
         await asyncio.wait_for(launched.wait(), 30)
-        assert "128 MiB" in launched.exceeded
+        assert launched.cause is not None
+        assert "128 MiB" in launched.cause
 
 
 async def test_an_end_that_was_not_for_its_memory_does_not_say_so(root: Path) -> None:
@@ -171,7 +173,7 @@ async def test_an_end_that_was_not_for_its_memory_does_not_say_so(root: Path) ->
         with pytest.raises(EOFError):
             await ask(launched, "die", signal.SIGKILL)
         assert await launched.wait() == -signal.SIGKILL
-        assert launched.exceeded == ""
+        assert launched.cause is None
 
 
 async def test_processes_are_limited_and_orphans_are_reaped(root: Path) -> None:

@@ -148,7 +148,7 @@ async def test_what_is_not_read_is_not_taken_from_the_daemon(stream: int, tmp_pa
 
 def held(pipe: DockerPipe) -> int:
     """Bytes in the two readers."""
-    return sum(len(reader._buffer) for reader in (pipe.replies, pipe.diagnostics))  # type: ignore[attr-defined]
+    return sum(len(reader._buffer) for reader in (pipe.replies, pipe.diagnostics))  # type: ignore[attr-defined,misc]
 
 
 async def test_both_streams_end_with_the_socket(tmp_path: Path) -> None:
