@@ -126,7 +126,8 @@ def test_python_is_a_tool_by_the_contract_and_found_by_no_tool_worker() -> None:
 LANDLOCKS = {
     "no Landlock": "def abi(): return 0\n",
     "no signal scope": "def abi(): return 5\n",
-    "a lie": "def abi(): return 7\ndef restrict(read, write, *, tcp=True, scopes=True): return {}\n",
+    "no signal scope after all": "def abi(): return 7\ndef restrict(read, write): return {'scopes': False}\n",
+    "a lie": "def abi(): return 7\ndef restrict(read, write): return {'scopes': True}\n",
     "no script": None,
 }
 
@@ -138,9 +139,10 @@ def test_without_a_confinement_that_holds_no_code_runs(staged: StagedTarget, tmp
         (tmp_path / "landlock.py").write_text(source)
     said, status, diagnostics = talk(staged.root, tmp_path, {"code": "print('it ran')"})
     assert "it ran" not in str(said)
-    if lack == "a lie":
+    if lack in ("a lie", "no signal scope after all"):
         assert status == 71
-        assert "confinement: the kernel accepts a Landlock scope for signals and does not keep to it" in diagnostics
+        said_why = "the kernel accepts a Landlock scope for signals and does not keep to it"
+        assert f"confinement: {said_why if lack == 'a lie' else 'Landlock here keeps no signals inside'}" in diagnostics
     else:
         assert said[0]["error"]["code"] == "unconfined"
 

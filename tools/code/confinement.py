@@ -44,9 +44,11 @@ class Confinement:
             Unconfined: the kernel did not take all of it.
         """
         try:
-            self.landlock.restrict(list(self.read), [*self.write, str(workplace)])
+            done = self.landlock.restrict(list(self.read), [*self.write, str(workplace)])
         except OSError as error:
             raise Unconfined(f"Landlock: {error}") from error
+        if not done["scopes"]:
+            raise Unconfined("Landlock here keeps no signals inside, whatever version it says it has")
 
 
 def open_confinement(inside: Path, *, devices: Sequence[str] = ()) -> Confinement:
