@@ -112,16 +112,32 @@ def inside(target, *, seed: int) -> ToolResult:
         text="",
         data={
             "environ": dict(os.environ),
-            "initial_environ": Path("/proc/self/environ").read_bytes().decode(),
-            "arguments": Path("/proc/self/cmdline").read_bytes().decode(),
-            "descriptors": {
-                link.name: str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
-            },
             "directory": str(Path.cwd()),
             "session": os.getsid(0) == os.getpid(),
             "umask": os.umask(0o077),
         },
     )
+
+
+@tool(rung=1)
+def open_each(target, *, seed: int, paths: list[str]) -> ToolResult:
+    """Open files and directories for reading.
+
+    Args:
+        paths: which.
+
+    Example:
+        {"paths": ["/etc/passwd"]}
+    """
+
+    def outcome(path: str) -> str:
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError as error:
+            return error.strerror or ""
+        return ""
+
+    return ToolResult(text="", data={path: outcome(path) for path in paths})
 
 
 @tool(rung=1)

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from marple.errors import SandboxError, TargetRefusedError, ToolError, WorkerDiedError
 from marple.sandboxes import Limits, StagedTarget, Worker, backends, stage, start_worker
+from marple.sandboxes.inside import landlock
 from marple.tools import messages, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -34,7 +35,7 @@ def staged(models: Path, plugin: Path) -> Iterator[StagedTarget]:
 async def worker(staged: StagedTarget) -> AsyncIterator[Worker]:
     os.environ["ANTHROPIC_API_KEY"] = CANARY
     try:
-        worker = await start_worker(staged, limits=LIMITS)
+        worker = await start_worker(staged, backend="process", limits=LIMITS)
     finally:
         del os.environ["ANTHROPIC_API_KEY"]
     async with worker:
@@ -262,25 +263,46 @@ async def test_tools_whose_needs_are_not_met_are_not_offered(worker: Worker) -> 
 
 async def test_the_worker_sees_nothing_of_the_host(worker: Worker, staged: StagedTarget) -> None:
     seen = (await worker.call("inside", {}, seed=0)).data
-    assert seen["initial_environ"] == ""
     assert CANARY not in str(seen)
-    # What Python itself and the worker set; nothing was inherited.
+    assert Path(f"/proc/{worker.pid}/environ").read_bytes() == b""
+    # What it is told, and what the worker sets; nothing was inherited.
     allowed = ("LC_CTYPE", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "TORCH", "OMP_", "MKL_", "KMP_", "MPLCONFIGDIR")
-    assert [name for name in seen["environ"] if not name.startswith(allowed)] == []
-    assert seen["arguments"].split("\0")[1:] == ["-I", "-B", "-m", "marple.tools.worker", str(staged.root), ""]
+    told = {"PATH": "/usr/bin:/bin", "HOME": f"{staged.root}/cache", "TMPDIR": f"{staged.root}/cache", "LANG": "C.UTF-8"}
+    assert {name: value for name, value in seen["environ"].items() if not name.startswith(allowed)} == told
     assert seen["directory"] == str(staged.root)
     assert seen["session"]
     assert seen["umask"] == 0o077
+
+
+async def test_the_worker_reads_what_it_runs_from_and_nothing_else(worker: Worker, staged: StagedTarget) -> None:
+    import marple
+    import marple.tasks
+
+    elsewhere = staged.root.with_name("elsewhere")
+    elsewhere.mkdir()
+    (elsewhere / "secret").write_text("x")
+    recipe = next(Path(marple.tasks.__path__[0]).rglob("*.yaml"))
+    hidden = ["/etc/passwd", "/", str(Path.home()), str(elsewhere / "secret"), str(recipe), "/proc/self/environ"]
+    hidden += [f"/proc/{os.getpid()}/environ", "/proc/self/mountinfo", "/tmp", __file__]
+    shown = [str(staged.root / "target" / "config.json"), "/proc/cpuinfo", os.__file__, marple.tools.__path__[0]]
+    try:
+        seen = (await worker.call("open_each", {"paths": [*hidden, *shown]}, seed=0)).data
+    finally:
+        (elsewhere / "secret").unlink()
+        elsewhere.rmdir()
+    assert {path: seen[path] for path in hidden} == dict.fromkeys(hidden, "Permission denied")
+    assert {path: seen[path] for path in shown} == dict.fromkeys(shown, "")
 
 
 async def test_the_worker_holds_only_its_own_descriptors(worker: Worker) -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     try:
-        seen = (await worker.call("inside", {}, seed=0)).data["descriptors"]
+        links = list(Path(f"/proc/{worker.pid}/fd").iterdir())
     finally:
         os.close(reader)
         os.close(writer)
+    seen = {link.name: str(link.readlink()) for link in links}
     assert seen["0"] == "/dev/null"
     assert seen["1"] == seen["2"]
     pipes = {target for target in seen.values() if target.startswith("pipe:")}
@@ -297,20 +319,23 @@ async def test_what_is_printed_never_ends_up_in_a_reply(worker: Worker) -> None:
 
 
 async def test_the_stamp_claims_no_more_than_there_is(worker: Worker) -> None:
-    assert worker.stamp["backend"] == "process"
-    assert worker.stamp["isolation"] == "reduced"
-    assert worker.stamp["network"] == "not blocked"
-    assert not worker.stamp["landlock"]
-    assert not worker.stamp["seccomp"]
-    assert worker.stamp["rlimits"] == {"core": 0, "fsize": 16 * 2**20, "nofile": 512}
+    stamp = worker.stamp
+    status = dict(line.split(":\t") for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines())
+    assert (stamp["backend"], stamp["isolation"], stamp["namespaces"]) == ("process", "reduced", [])
+    assert stamp["network"] == "socket() denied"
+    assert (stamp["filesystem"], stamp["landlock"]) == ("landlock", landlock.abi())
+    assert (stamp["seccomp"], status["Seccomp"]) == ("allow-list", "2")
+    assert (stamp["no_new_privs"], status["NoNewPrivs"]) == (True, "1")
+    assert (stamp["capabilities"], int(status["CapEff"], 16), int(status["CapBnd"], 16)) == ("none", 0, 0)
+    assert stamp["rlimits"] == {"core": 0, "fsize": 16 * 2**20, "nofile": 512}
     limits = Path(f"/proc/{worker.pid}/limits").read_text()
     assert f"{16 * 2**20}" in next(line for line in limits.splitlines() if line.startswith("Max file size"))
-    assert worker.stamp["worker"]["threads"] == 1
-    assert backends()["process"].available
+    assert stamp["worker"]["threads"] == 1
+    assert backends(["process"])["process"].available
 
 
 async def test_a_killed_worker_is_a_typed_event_and_leaves_nothing(staged: StagedTarget) -> None:
-    worker = await start_worker(staged, limits=LIMITS)
+    worker = await start_worker(staged, backend="process", limits=LIMITS)
     calls = [asyncio.create_task(worker.call("wait", {"seconds": 60}, seed=0)) for _ in range(3)]
     await asyncio.sleep(0.1)
     start = time.monotonic()
@@ -332,7 +357,7 @@ async def test_a_killed_worker_is_a_typed_event_and_leaves_nothing(staged: Stage
 async def test_a_target_that_cannot_be_loaded_is_refused_by_name(staged: StagedTarget, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with pytest.raises(TargetRefusedError, match=r"config\.json"):
-        await start_worker(StagedTarget(tmp_path, tmp_path / "target"), limits=LIMITS)
+        await start_worker(StagedTarget(tmp_path, tmp_path / "target"), backend="process", limits=LIMITS)
 
 
 HOST = """
@@ -342,7 +367,8 @@ from marple.sandboxes import Limits, StagedTarget, start_worker
 
 async def main():
     root = Path(sys.argv[1])
-    worker = await start_worker(StagedTarget(root, root / "target"), limits=Limits(threads=1, device="cpu"))
+    limits = Limits(threads=1, device="cpu")
+    worker = await start_worker(StagedTarget(root, root / "target"), backend="process", limits=limits)
     print(worker.pid, flush=True)
     await asyncio.sleep(600)
 
