@@ -40,6 +40,8 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
         f"  used       {usage['turns']} turns, {usage['calls']} experiments, "
         f"{usage['target_tokens']:,} target tokens, {usage['seconds']:.0f} s, {_money(usage)}"
     )
+    if result.get("sandbox"):
+        console.print(f"  isolation  {_safe(_isolation(result['sandbox']))}")
     console.print(f"  run        {_safe(str(path))}", soft_wrap=True)
 
 
@@ -91,6 +93,14 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
 
 def _safe(text: str) -> str:
     return escape(visible(text))
+
+
+def _isolation(stamp: Mapping[str, Any]) -> str:
+    warnings = len(stamp.get("warnings", ()))
+    more = f", {warnings} warning{'s' if warnings > 1 else ''} (marple sandbox probe)" if warnings else ""
+    memory = stamp.get("memory", {}).get("by")
+    held = f"; files: {stamp.get('filesystem')}, network: {stamp.get('network')}, memory held by {memory}"
+    return f"{stamp.get('backend')}, {stamp.get('isolation')}{held if memory else ''}{more}"
 
 
 def _some(ids: Sequence[str], most: int = 4) -> str:

@@ -45,7 +45,9 @@ def test_everything_is_open_where_nothing_is_prevented() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, backend in find_backends().items() if backend.contains_code])
-def test_nothing_is_open_in_a_backend_that_contains_code(name: str) -> None:
+def test_nothing_is_open_in_a_backend_that_contains_code(name: str, request: pytest.FixtureRequest) -> None:
+    if name == "docker":
+        request.getfixturevalue("docker_daemon")
     status = backends([name])[name]
     if not status.available and "CI" not in os.environ:
         pytest.skip(status.reason)
