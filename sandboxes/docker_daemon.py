@@ -39,7 +39,12 @@ class Daemon:
     """As ``docker version`` shows it."""
 
     def client(self) -> Any:
-        """A ``docker.APIClient`` of its own, to be closed by the caller; one for each thread."""
+        """A ``docker.APIClient`` of its own, to be closed by the caller; one for each thread.
+
+        Raises:
+            SandboxUnavailableError: the daemon is gone.
+        """
+        _check_socket(self.url)
         return _sdk().APIClient(base_url=self.url, version=self.api, timeout=_SECONDS)
 
     @property

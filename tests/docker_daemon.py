@@ -154,6 +154,8 @@ def guard(folder: Path, users: Path) -> None:
         daemon.kill()
         daemon.wait()
     _remove_groups()
+    if (folder / "data").is_mount():
+        subprocess.run(["umount", str(folder / "data")], check=False)
     shutil.rmtree(folder, ignore_errors=True)
 
 
