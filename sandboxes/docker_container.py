@@ -25,6 +25,11 @@ _END_SECONDS = 5.0
 class DockerContainer:
     """A started container; see ``Launched`` for what each member promises."""
 
+    replies: asyncio.StreamReader
+    """Frames from the worker; there from ``attach`` on, like the diagnostics."""
+    diagnostics: asyncio.StreamReader
+    """Whatever the worker and its libraries print."""
+
     def __init__(self, daemon: Daemon, container: str, scratch: Scratch, memory: int) -> None:
         self.stamp: Mapping[str, Any] = {}
         self.pid: int | None = None
@@ -43,22 +48,11 @@ class DockerContainer:
         self._guard = threading.Lock()
         self._remover: threading.Thread | None = None
 
-    @property
-    def replies(self) -> asyncio.StreamReader:
-        """Frames from the worker."""
-        assert self._pipe is not None
-        return self._pipe.replies
-
-    @property
-    def diagnostics(self) -> asyncio.StreamReader:
-        """Whatever the worker and its libraries print."""
-        assert self._pipe is not None
-        return self._pipe.diagnostics
-
     async def attach(self) -> None:
         """Connect the container's streams to the running event loop; before it is started, so that nothing is lost."""
         path = f"/v{self._daemon.api}/containers/{self.container}/attach"
         self._pipe = await DockerPipe.attach(self._daemon.socket, path, self._closed)
+        self.replies, self.diagnostics = self._pipe.replies, self._pipe.diagnostics
 
     def started(self, pid: int | None) -> None:
         """Note that it runs, and under which process id where the host can see it."""

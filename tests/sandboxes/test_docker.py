@@ -276,17 +276,26 @@ async def test_a_host_that_is_killed_leaves_a_stopped_container_that_the_next_on
     assert host.stdout is not None
     container = host.stdout.readline().strip()
     assert exists(container)
-    assert sweep(client) == []
+    assert container not in sweep(client)
+    assert exists(container)
     host.kill()
     host.wait()
     host.stdout.close()
     for _ in range(200):
-        if not client.inspect_container(container)["State"]["Running"]:
+        if not is_running(client, container):
             break
         await asyncio.sleep(0.05)
-    assert not client.inspect_container(container)["State"]["Running"]
+    assert not is_running(client, container)
     async with running(root):
         assert not exists(container)
+
+
+def is_running(client: Any, container: str) -> bool:
+    try:
+        return bool(client.inspect_container(container)["State"]["Running"])
+    except docker.errors.NotFound:
+        # Another process that uses this daemon has swept it.
+        return False
 
 
 # ---------------------------------------------------------------------------------------------- refusals

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,7 +21,7 @@ from marple.sandboxes.process import ProcessBackend
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("docker_daemon")]
 LIMITS = Limits(memory_gib=2, threads=1, device="cpu", file_mib=16)
 BACKEND = DockerBackend(DockerOptions())
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "chat": {"messages": [{"role": "user", "content": "What do you like?"}], "samples": 4, "max_new_tokens": 12},
     "complete": {"text": "The red lamp", "samples": 3, "max_new_tokens": 10},
     "logit_lens": {"text": "The red lamp"},
