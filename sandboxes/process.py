@@ -158,7 +158,9 @@ class ProcessBackend:
             "processes": {"by": "nothing"},
             "rlimits": dict(rlimits),
             "warnings": _warnings(abi, filtered) if boots else [],
-            "verified": ["no_new_privs", "seccomp", *_verified(pid)] if fields else [],
+            "verified": ["no_new_privs", "seccomp", *(() if "env" in self.without else _verified(pid))]
+            if fields
+            else [],
             **({"without": sorted(self.without)} if self.without else {}),
         }
 
