@@ -5,7 +5,7 @@
 Each cycle starts a worker without torch and ends it in one of eight ways at a random moment: closed when idle or at
 work, killed, cancelled while it starts, ended by itself, with children that hold its pipes, or with the whole host
 process killed. Afterwards no process, mount, control group, container, temporary file, descriptor or thread may be
-there that was not there before; status 1 if one is.
+there that was not there before, and every sandbox must start and answer; status 1 otherwise.
 """
 
 from __future__ import annotations
@@ -212,11 +212,15 @@ async def soak(backend: Backend, *, cycles: int, together: int, seed: int, scrat
     await settle()
     before, began = look(scratch, hosts, docker=docker), time.perf_counter()
     counts: collections.Counter[str] = collections.Counter()
+    faults: collections.Counter[str] = collections.Counter()
     places = asyncio.Semaphore(together)
 
     async def one(way: str) -> None:
         async with places:
-            await cycle(backend, scratch, draw, way, hosts)
+            try:
+                await cycle(backend, scratch, draw, way, hosts)
+            except SandboxError as error:
+                faults[f"{way}: {type(error).__name__}: {str(error)[:200]}"] += 1
             counts[way] += 1
 
     await asyncio.gather(*(one(way) for way in draw.choices(ways, weights, k=cycles)))
@@ -228,7 +232,14 @@ async def soak(backend: Backend, *, cycles: int, together: int, seed: int, scrat
     while left and time.monotonic() < deadline:
         await settle()
         left = look(scratch, hosts, docker=docker).more_than(before)
-    return {"backend": backend.name, "cycles": cycles, "seconds": round(seconds, 1), "ways": dict(counts), "left": left}
+    return {
+        "backend": backend.name,
+        "cycles": cycles,
+        "seconds": round(seconds, 1),
+        "ways": dict(counts),
+        "faults": dict(faults),
+        "left": left,
+    }
 
 
 async def settle() -> None:
@@ -262,11 +273,13 @@ def main() -> int:
         print(f"{name}: {found['cycles']} cycles in {found['seconds']} s, {options.together} at a time")
         for way, count in sorted(found["ways"].items()):
             print(f"  {way:16} {count}")
+        for fault, count in found["faults"].items():
+            print(f"  FAULT {count} times: {fault}")
         for one in fields(State):
             print(f"  left: {one.name:13} {len(found['left'].get(one.name, []))} {found['left'].get(one.name, '')}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return int(any(found["left"] for found in figures))
+    return int(any(found["left"] or found["faults"] for found in figures))
 
 
 if __name__ == "__main__":

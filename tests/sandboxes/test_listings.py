@@ -25,7 +25,7 @@ ADAPTERS = sorted(path for path in (SHIPPED / "adapters").iterdir() if path.is_d
 
 def facts(root: Path) -> dict[str, tuple[int, ...]]:
     """All that ``stat`` tells of each path and that does not depend on when and where it was written."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in [root, *sorted(root.rglob("*"))]:
         one = path.lstat()
         size = (one.st_size, one.st_blocks) if path.is_file() else (0, 0)
