@@ -75,7 +75,8 @@ class DockerPipe(asyncio.Protocol):
 
     def close(self) -> None:
         """Let go of the socket, which ends the container's standard input; harmless when repeated."""
-        if self._transport is not None and not self._transport.is_closing():
+        # Also where it is closing already: it would wait for what nobody will read.
+        if self._transport is not None:
             self._transport.abort()
 
     def finish(self) -> None:
@@ -103,6 +104,10 @@ class DockerPipe(asyncio.Protocol):
             piece, rest = rest[: self._missing], rest[self._missing :]
             self._missing -= len(piece)
             self._into.feed_data(bytes(piece))
+
+    def eof_received(self) -> None:
+        """The container has ended: nothing that is still queued for it will be read."""
+        self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report the end; the readers are told by ``finish``."""

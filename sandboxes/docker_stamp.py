@@ -12,7 +12,7 @@ from marple.sandboxes.docker_daemon import Daemon, warnings
 
 __all__ = ["make_stamp"]
 
-_SECONDS = 5.0
+_SECONDS = 3.0
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 _OF_DOCKER = ("/dev", "/dev/mqueue", "/dev/pts", "/proc", "/sys", "/sys/fs/cgroup")
 """What Docker mounts in every container; all but devices and procfs lies under what is masked."""
@@ -60,21 +60,18 @@ def make_stamp(daemon: Daemon, plan: Plan, pid: int | None) -> dict[str, Any]:
 
 
 def _verify(pid: int, plan: Plan, daemon: Daemon) -> dict[str, Any]:
-    # runc gives up privileges and installs the filter in the last moments before the program starts.
+    # runc gives up privileges, installs the filter and clears the environment in the last moments before the program.
     deadline = time.monotonic() + _SECONDS
-    while not outside.is_confined(pid):
-        if outside.ended(pid):
-            # Whoever waits for it is told how.
-            return {}
-        if time.monotonic() > deadline:
-            break
+    while True:
+        try:
+            return outside.verify(pid, _expected(plan, daemon))
+        except SandboxUnavailableError:
+            if outside.ended(pid):
+                # Whoever waits for it is told how.
+                return {}
+            if time.monotonic() > deadline:
+                raise
         time.sleep(0.002)
-    try:
-        return outside.verify(pid, _expected(plan, daemon))
-    except SandboxUnavailableError:
-        if outside.ended(pid):
-            return {}
-        raise
 
 
 def _expected(plan: Plan, daemon: Daemon) -> outside.Expected:

@@ -162,6 +162,14 @@ async def test_both_streams_end_with_the_socket(tmp_path: Path) -> None:
         pipe.close()
 
 
+async def test_it_ends_although_something_is_still_to_be_sent(tmp_path: Path) -> None:
+    async with attached(tmp_path) as (pipe, end):
+        pipe.send(bytes(32 * 1024 * 1024))
+        await asyncio.sleep(0.01)
+        end.shutdown(socket.SHUT_WR)
+        assert await asyncio.wait_for(pipe.replies.read(), 10) == b""
+
+
 async def test_closing_ends_the_containers_input(tmp_path: Path) -> None:
     async with attached(tmp_path) as (pipe, end):
         pipe.send(b"request")
