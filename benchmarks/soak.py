@@ -72,7 +72,7 @@ def look(scratch: Path, hosts: set[int], *, docker: bool) -> State:
     """
     return State(
         processes=descendants(),
-        mounts={line.split(" ", 3)[3] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
+        mounts=mounts(docker=docker),
         groups={name for name in control_groups() if any(f"marple-{pid}-" in name for pid in hosts)},
         containers=containers(hosts) if docker else set(),
         files={str(path) for path in scratch.rglob("*")},
@@ -107,6 +107,12 @@ def _reaped(pid: int) -> bool:
     with contextlib.suppress(ChildProcessError):
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     return False
+
+
+def mounts(*, docker: bool) -> set[str]:
+    """Mount points with what is mounted; without those of a Docker daemon where it is not what is soaked."""
+    found = {line.split(" ", 3)[3] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    return {line for line in found if docker or not ("/overlay2/" in line or "/netns/" in line)}
 
 
 def descriptors() -> set[str]:
