@@ -16,11 +16,11 @@ import pytest_asyncio
 from marple.agent.bench import Bench
 from marple.agent.configuration import RunConfig
 from marple.agent.investigators.llm import LlmInvestigator
-from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel
+from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel, ToolCall
 from marple.agent.run import RunOutcome, launch
 from marple.errors import SandboxUnavailableError, ToolError, WorkerDiedError
 from marple.sandboxes import Limits, stage
-from marple.sandboxes.backend import Backend, Program, find_backends
+from marple.sandboxes.backend import TOOL_WORKER, Backend, Program, find_backends
 from marple.traces import Event, RunFolder
 from tests.agent.turns import call, chat, say, submit
 
@@ -66,8 +66,12 @@ def play_code(tiny: Path, code_bench: Bench, tmp_path: Path) -> PlayCode:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def python(code: str, id: str = "p1", **arguments: Any) -> Any:
+def python(code: str, id: str = "p1", **arguments: Any) -> ToolCall:
     return call("python", id, code=code, **arguments)
+
+
+def reading(id: str) -> ToolCall:
+    return ToolCall.of("read_result", {"id": id, "section": "printed"}, id="r")
 
 
 def tool_calls(events: Sequence[Event]) -> list[Event]:
@@ -129,7 +133,7 @@ async def test_a_prediction_waits_for_a_trusted_experiment(play_code: PlayCode) 
 async def test_reading_more_of_it_says_again_that_it_is_untrusted(play_code: PlayCode) -> None:
     _, events = await play_code(
         say("", python("for i in range(2000): print('line', i)")),
-        lambda messages: say("", call("read_result", "r", id=last_id(messages, 1), section="printed")),
+        lambda messages: say("", reading(last_id(messages, 1))),
         say("", submit()),
     )
     read = tool_calls(events)[1].payload["text"]
@@ -217,7 +221,7 @@ class Unable:
     def probe(self) -> Any:
         return self.tools.probe()
 
-    async def launch(self, root: Path, limits: Limits, program: Program) -> Any:
+    async def launch(self, root: Path, limits: Limits, program: Program = TOOL_WORKER) -> Any:
         if program.holds_agent_code:
             raise SandboxUnavailableError("this kernel has no Landlock")
         return await self.tools.launch(root, limits, program)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import hypothesis.strategies as st
 import numpy as np
@@ -153,7 +153,7 @@ def test_the_process_that_is_copied_has_one_thread(staged: StagedTarget, tmp_pat
         assert process.stdout is not None
         process.stdin.write(wire.encode_frame(HELLO))
         process.stdin.flush()
-        answer = wire.read_frame(process.stdout)
+        answer = wire.read_frame(cast(BinaryIO, process.stdout))
         assert answer is not None
         assert "ok" in answer
         assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
@@ -171,10 +171,10 @@ def talk(root: Path, inside: Path, arguments: dict[str, Any]) -> tuple[list[dict
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdin.write(b"".join(map(wire.encode_frame, (HELLO, call))))
+        process.stdin.write(wire.encode_frame(HELLO) + wire.encode_frame(call))
         process.stdin.flush()
-        answers = []
-        while len(answers) < 2 and (answer := wire.read_frame(process.stdout)) is not None:
+        answers: list[dict[str, Any]] = []
+        while len(answers) < 2 and (answer := wire.read_frame(cast(BinaryIO, process.stdout))) is not None:
             if "progress" not in answer:
                 answers.append(answer)
         process.stdin.close()
