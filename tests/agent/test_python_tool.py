@@ -17,6 +17,7 @@ from marple.agent.bench import Bench
 from marple.agent.configuration import RunConfig
 from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel, ToolCall
+from marple.agent.notebook import is_evidence
 from marple.agent.run import RunOutcome, launch
 from marple.errors import SandboxUnavailableError, ToolError, WorkerDiedError
 from marple.sandboxes import Limits, stage
@@ -128,6 +129,7 @@ async def test_a_prediction_waits_for_a_trusted_experiment(play_code: PlayCode) 
     code, asked = [event for event in tool_calls(events) if event.payload.get("on_target")]
     (measured,) = [event for event in events if event.type == "measurement"]
     assert measured.payload["experiment"] == asked.id != code.id
+    assert (is_evidence(code), is_evidence(asked)) == (False, True)
 
 
 async def test_reading_more_of_it_says_again_that_it_is_untrusted(play_code: PlayCode) -> None:
@@ -142,7 +144,7 @@ async def test_reading_more_of_it_says_again_that_it_is_untrusted(play_code: Pla
 
 
 async def test_it_counts_as_an_experiment_and_keeps_its_state_in_its_run_only(play_code: PlayCode) -> None:
-    keep = {"keep_state": True}
+    keep: dict[str, Any] = {"keep_state": True}
     script = (
         say("", python("x = 41", **keep)),
         say("", python("target.generate('a', max_new_tokens=3)\nx + 1", "p2", **keep)),
