@@ -23,7 +23,7 @@ def boot_argument(
     rlimits: Mapping[str, int],
     read: Sequence[str],
     write: Sequence[str],
-    listed: Sequence[str] = (),
+    hidden: Sequence[str] = (),
     script: str | None = None,
     environment: Mapping[str, str] = ENVIRONMENT,
     own_tree: bool = True,
@@ -40,7 +40,7 @@ def boot_argument(
         rlimits: limit by the name in ``resource``, in lower case without ``RLIMIT_``.
         read: what Landlock lets it read and execute.
         write: what Landlock lets it read and write.
-        listed: directories that Landlock lets it list, without what is in them.
+        hidden: real paths in what it may read that it may not; what lies beside them it may, by name.
         script: path of the program's script as it is inside; None for the host's own path of it.
         environment: all its variables.
         own_tree: whether it has a file tree of its own, so that it may change what files of it are like.
@@ -63,7 +63,7 @@ def boot_argument(
         "rlimits": {} if "rlimits" in without else dict(rlimits),
         "landlock": None
         if "landlock" in without
-        else {"read": list(read), "write": list(write), "listed": list(listed), "scopes": scopes}
+        else {"read": list(read), "write": list(write), "hidden": list(hidden), "scopes": scopes}
         | {"required": required},
         "seccomp": None
         if "seccomp" in without

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import platform
 import resource
@@ -24,12 +25,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import marple
 from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes.backend import TOOL_WORKER, BackendStatus, Limits, Program
 from marple.sandboxes.booting import boot_argument
 from marple.sandboxes.inside import landlock, seccomp
 from marple.sandboxes.inside.boot import CONFINED, NOT_CONFINED
-from marple.sandboxes.installation import find_installation
+from marple.sandboxes.installation import Installation, find_installation
 from marple.sandboxes.outside import status_fields
 from marple.sandboxes.watchdog import Watchdog
 
@@ -119,12 +121,12 @@ class ProcessBackend:
                 *_KERNEL,
                 *_DEVICES,
                 *(_GPU if gpu else ()),
-                *map(str, installation.readable()),
+                *map(str, (installation.home, *installation.site, *(one.source for one in installation.sources))),
                 str(code),
                 str(root),
                 *script,
             ],
-            listed=list(map(str, installation.site)),
+            hidden=_hidden(installation),
             write=["/dev/null", str(cache), *gpu],
             environment=_environment(cache, inherit="env" in self.without),
             own_tree=False,
@@ -199,6 +201,14 @@ def _popen(command: Sequence[str], root: Path, without: frozenset[str]) -> subpr
         )
     except OSError as error:
         raise SandboxError(f"the worker process could not be started: {error}") from error
+
+
+def _hidden(installation: Installation) -> list[str]:
+    """Marple's folders, of which the tasks hold the truth, and all that tells where it is installed from."""
+    found = [importlib.util.find_spec(f"marple.{name}") for name in ("agent", "sandboxes", "tasks", "traces")]
+    folders = [place for spec in found if spec is not None for place in spec.submodule_search_locations or ()]
+    paths = [*folders, *marple.__path__, *(str(one.source) for one in installation.hidden())]
+    return list(dict.fromkeys(map(os.path.realpath, paths)))
 
 
 def _gpus(device: str) -> list[str]:

@@ -74,7 +74,8 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
 
 
 def _landlock(landlock: ModuleType, told: Mapping[str, Any]) -> None:
-    done = landlock.restrict(told["read"], told["write"], listed=told["listed"])
+    read, listed = landlock.beside(told["read"], told["hidden"])
+    done = landlock.restrict(read, told["write"], listed=listed)
     if told["required"] and told["scopes"] and not done["scopes"]:
         raise OSError("Landlock here has no signal scope (it is in Linux from 6.12)")
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["abi", "keeps_signals", "restrict"]
+__all__ = ["abi", "beside", "keeps_signals", "restrict"]
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _ASK_VERSION = 1
@@ -87,6 +87,34 @@ def restrict(
     finally:
         os.close(ruleset)
     return {"abi": version, "files": True, "tcp": bool(rules.net), "scopes": rules.scoped == _SCOPES}
+
+
+def beside(paths: Iterable[str], hidden: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Files and directories without what is hidden in them: rules only ever allow, so what is beside it is named.
+
+    Args:
+        paths: what would be allowed.
+        hidden: real paths in them, which are not to be.
+
+    Returns:
+        What to allow instead, and the directories that can then only be listed.
+    """
+    left_out = tuple(hidden)
+    allowed: list[str] = []
+    listed: list[str] = []
+    waiting = [os.path.realpath(path) for path in paths]
+    while waiting:
+        path = waiting.pop()
+        if path in left_out:
+            continue
+        if not any(one.startswith(path.rstrip("/") + "/") for one in left_out):
+            allowed.append(path)
+            continue
+        with os.scandir(path) as entries:
+            # What a link leads to is allowed by the name it has there, or not at all.
+            waiting += [entry.path for entry in entries if not entry.is_symlink()]
+        listed.append(path)
+    return allowed, listed
 
 
 def keeps_signals() -> bool:

@@ -64,8 +64,8 @@ def test_what_is_not_named_is_gone(tmp_path: Path) -> None:
             (home / "cache" / "tool").chmod(0o755)
             lines = LINES.format(target=str(target), port=listener.getsockname()[1], name=name)
             # The whole folder is what the lines' script lies in; only these parts are named.
-            read = [str(home / "shown"), str(home / "program.py")]
-            told = {"listed": [str(home / "listed")], "write": [str(home / "cache"), "/dev/null"]}
+            read = [str(home / name) for name in ("shown", "listed", "program.py")]
+            told = {"hidden": [str(home / "listed" / "one")], "write": [str(home / "cache"), "/dev/null"]}
             return outcome(lines, home, read=read, without=NO_FILTER | set(without), only=True, **told)
 
         free, held = attempt("landlock"), attempt()
