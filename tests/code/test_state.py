@@ -51,8 +51,8 @@ async def test_nothing_that_a_program_changes_reaches_the_next_one_or_a_tool(
 
 
 async def test_weights_edited_by_a_program_count_for_the_rest_of_it(run: Run) -> None:
-    program = f"{ASK}\ntarget.model.lm_head.weight.data.mul_(-1)\n{ASK}"
-    first, second = printed(await run(program))
+    ask = "print(target.generate('who is it', temperature=0, max_new_tokens=6))"
+    first, second = printed(await run(f"{ask}\ntarget.model.lm_head.weight.data.mul_(-1)\n{ask}"))
     assert first != second
 
 
