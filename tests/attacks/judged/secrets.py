@@ -45,7 +45,7 @@ def mountinfo(arena: Arena) -> bool:
 
 @attack("open a file of the host by its path, around /proc/*/root and above /; the password file")
 def host_files(arena: Arena) -> bool:
-    answer = str(arena.ask("reading.files", paths=[str(arena.world.secret), "/etc/shadow", "/root/.bashrc"]))
+    answer = str(arena.ask("reading.files", paths=[str(arena.world.secret), "/etc/shadow", str(Path("~root/.bashrc").expanduser())]))
     shadow = _content("/etc/shadow")
     return arena.world.file in answer or bool(shadow and shadow in answer)
 
