@@ -31,7 +31,7 @@ from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes import outside
 from marple.sandboxes.backend import TOOL_WORKER, BackendStatus, Limits, Program
 from marple.sandboxes.booting import ENVIRONMENT, boot_argument, check_architecture
-from marple.sandboxes.bwrap_binary import find_bwrap, find_setpriv, missing_for_root
+from marple.sandboxes.bwrap_binary import check_root_tools, find_bwrap, missing_for_root
 from marple.sandboxes.bwrap_command import PROTECTIONS, SCRATCH, SCRIPT, Tree, program_command
 from marple.sandboxes.bwrap_process import Held, SandboxedProcess
 from marple.sandboxes.bwrap_start import Start, spawn
@@ -154,7 +154,7 @@ def _requirements(binary: Path | None) -> tuple[Path, str]:
     check_architecture()
     found = find_bwrap(binary)
     if os.geteuid() == 0:
-        find_setpriv()
+        check_root_tools()
         missing = missing_for_root()
         if missing:
             raise SandboxUnavailableError(missing)

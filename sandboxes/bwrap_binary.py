@@ -12,7 +12,7 @@ from pathlib import Path
 
 from marple.errors import SandboxUnavailableError
 
-__all__ = ["LEAST", "PLACES", "SETPRIV", "explain", "find_bwrap", "find_setpriv", "missing_for_root"]
+__all__ = ["LEAST", "PLACES", "SETPRIV", "UNSHARE", "check_root_tools", "explain", "find_bwrap", "missing_for_root"]
 
 PLACES = (
     Path("/usr/bin/bwrap"),
@@ -23,6 +23,8 @@ PLACES = (
 """Where it may be. The search path of the user is not asked: what is found there may be anybody's."""
 SETPRIV = Path("/usr/bin/setpriv")
 """What gives up root after the file tree was made; part of util-linux."""
+UNSHARE = Path("/usr/bin/unshare")
+"""What puts bubblewrap itself into a process namespace when it is started by root; part of util-linux."""
 LEAST = (0, 8, 0)
 """The first version with everything that is used, ``--disable-userns`` last."""
 _INSTALL = "apt install bubblewrap, dnf install bubblewrap, pacman -S bubblewrap or apk add bubblewrap"
@@ -58,19 +60,19 @@ def find_bwrap(path: Path | None = None) -> tuple[Path, str]:
     return real, _version(real, facts.st_mtime_ns, facts.st_ino)
 
 
-def find_setpriv() -> Path:
-    """The program that gives up root.
+def check_root_tools() -> None:
+    """See that what a start by root takes beside bubblewrap is there.
 
     Raises:
         SandboxUnavailableError: it is not there, or others than root could have changed it.
     """
-    if not SETPRIV.exists():
-        raise SandboxUnavailableError(
-            f"{SETPRIV} is missing, which a sandbox started from root needs to give root up; install util-linux (on "
-            "Alpine: apk add setpriv), or start Marple as an ordinary user"
-        )
-    _check_trusted(Path(os.path.realpath(SETPRIV)))
-    return SETPRIV
+    for tool in (SETPRIV, UNSHARE):
+        if not tool.exists():
+            raise SandboxUnavailableError(
+                f"{tool} is missing, which a sandbox started from root needs to give root up; install util-linux (on "
+                "Alpine: apk add setpriv util-linux-misc), or start Marple as an ordinary user"
+            )
+        _check_trusted(Path(os.path.realpath(tool)))
 
 
 def missing_for_root() -> str:

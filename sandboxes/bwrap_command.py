@@ -12,10 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from marple.sandboxes.backend import Limits, Program
-from marple.sandboxes.bwrap_binary import SETPRIV
+from marple.sandboxes.bwrap_binary import SETPRIV, UNSHARE
 from marple.sandboxes.installation import INSIDE, ROOT, Installation, Mount
 
-__all__ = ["KERNEL_FILES", "PROTECTIONS", "SCRATCH", "SCRIPT", "Tree", "gpu_devices", "namespaces", "program_command"]
+__all__ = [
+    "KERNEL_FILES",
+    "PROTECTIONS",
+    "SCRATCH",
+    "SCRIPT",
+    "Tree",
+    "gpu_devices",
+    "launcher_command",
+    "namespaces",
+    "program_command",
+]
 
 PROTECTIONS = frozenset(
     {
@@ -86,6 +96,19 @@ def program_command(
     if "capabilities" not in without:
         drop += ["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]
     return [str(SETPRIV), *drop, "--", *python]
+
+
+def launcher_command(binary: Path, *, by_root: bool, without: Collection[str]) -> list[str]:
+    """Bubblewrap, and for root what makes the sandbox end with this process.
+
+    The kernel asks whether a dying parent may signal its child. Bubblewrap by root has no capability left and may not,
+    once the child has another user id. So it becomes the first process of a process namespace of its own: with that
+    one, the kernel ends all others without asking.
+    """
+    if not by_root or {"die-with-parent", "unshare-pid"} & set(without):
+        return [str(binary)]
+    with_parent = [str(SETPRIV), "--pdeathsig", "KILL", "--"]
+    return [*with_parent, str(UNSHARE), "--pid", "--fork", "--kill-child=KILL", "--", str(binary)]
 
 
 @dataclass(frozen=True)

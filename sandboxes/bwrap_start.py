@@ -18,7 +18,7 @@ from typing import Any
 from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes import outside
 from marple.sandboxes.bwrap_binary import explain
-from marple.sandboxes.bwrap_command import Tree, namespaces
+from marple.sandboxes.bwrap_command import Tree, launcher_command, namespaces
 from marple.sandboxes.bwrap_process import SandboxedProcess
 from marple.sandboxes.inside.boot import NOT_CONFINED
 from marple.sandboxes.process import WorkerProcess
@@ -55,15 +55,25 @@ class Start:
         """
         info, self._info = self._info, -1
         try:
-            said = await asyncio.wait_for(_all_of(info), _SETUP_SECONDS)
+            async with asyncio.timeout(_SETUP_SECONDS):
+                said = await _all_of(info)
         except TimeoutError:
             raise SandboxError(f"bubblewrap made no process in {_SETUP_SECONDS:g} s") from None
         finally:
             os.close(info)
         with contextlib.suppress(ValueError, KeyError):
-            return int(json.loads(said)["child-pid"])
+            return self._seen_from_here(int(json.loads(said)["child-pid"]))
         await self.launcher.wait()
         raise SandboxUnavailableError(explain(await _rest(self.launcher.diagnostics)))
+
+    def _seen_from_here(self, number: int) -> int:
+        """The process that bubblewrap knows by this number, which it may have in a process namespace of its own."""
+        for pid in members(self.launcher.pid or 0):
+            numbers = outside.status_fields(pid).get("NSpid", str(pid)).split()
+            # Its own namespace, in which it is 1, comes last.
+            if numbers[-1] == "1" and numbers[-2:-1] == [str(number)]:
+                return pid
+        return number
 
     async def open(self, pid: int) -> None:
         """Let the first process go on to the program.
@@ -203,7 +213,8 @@ async def spawn(binary: Path, tree: Tree, command: Sequence[str], uid: int | Non
         empty = tuple(_in_memory(b"", passed) for _ in range(tree.covered_files))
         options = [*replace(tree, empty=empty).options(), "--info-fd", str(info_end), "--block-fd", str(gate_end)]
         arguments = _in_memory(b"".join(os.fsencode(one) + b"\0" for one in options), passed)
-        process = _popen([str(binary), "--args", str(arguments), "--", *command], passed, tree.without)
+        launcher = launcher_command(binary, by_root=tree.by_root, without=tree.without)
+        process = _popen([*launcher, "--args", str(arguments), "--", *command], passed, tree.without)
     except BaseException:
         os.close(info)
         os.close(gate)
@@ -214,11 +225,11 @@ async def spawn(binary: Path, tree: Tree, command: Sequence[str], uid: int | Non
     channel = [outside.identity(pipe.fileno()) for pipe in (process.stdin, process.stdout, process.stderr) if pipe]
     attaching = asyncio.ensure_future(WorkerProcess.attach(process, {}))
     try:
-        launcher = await asyncio.shield(attaching)
+        attached = await asyncio.shield(attaching)
     except asyncio.CancelledError:
         await Start(await attaching, tree, uid, channel, info, gate).abandon()
         raise
-    return Start(launcher, tree, uid, channel, info, gate)
+    return Start(attached, tree, uid, channel, info, gate)
 
 
 def _popen(command: Sequence[str], passed: Sequence[int], without: frozenset[str]) -> subprocess.Popen[bytes]:
@@ -253,14 +264,15 @@ def _in_memory(content: bytes, passed: list[int]) -> int:
 
 
 async def _all_of(descriptor: int) -> bytes:
-    """Everything that comes out of a pipe."""
+    """What comes out of a pipe until its end, or the end of a JSON object."""
     loop, data = asyncio.get_running_loop(), bytearray()
     ended: asyncio.Future[bytes] = loop.create_future()
 
     def read() -> None:
         chunk = os.read(descriptor, 4096)
         data.extend(chunk)
-        if not chunk and not ended.done():
+        # What waits for bubblewrap may hold the pipe open.
+        if (not chunk or data.endswith(b"}\n")) and not ended.done():
             ended.set_result(bytes(data))
 
     loop.add_reader(descriptor, read)

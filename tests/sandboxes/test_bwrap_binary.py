@@ -9,7 +9,7 @@ import pytest
 
 from marple.errors import SandboxUnavailableError
 from marple.sandboxes import bwrap_binary, worker_uids
-from marple.sandboxes.bwrap_binary import explain, find_bwrap, find_setpriv, missing_for_root
+from marple.sandboxes.bwrap_binary import check_root_tools, explain, find_bwrap, missing_for_root
 from marple.sandboxes.worker_uids import RANGE, claim_uid
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that root owns")
@@ -101,7 +101,7 @@ def test_a_relative_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_without_setpriv_root_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bwrap_binary, "SETPRIV", tmp_path / "setpriv")
     with pytest.raises(SandboxUnavailableError, match="util-linux"):
-        find_setpriv()
+        check_root_tools()
 
 
 @pytest.mark.parametrize(
