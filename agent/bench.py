@@ -187,6 +187,8 @@ class Bench:
             now = await worker.digest()
         except SandboxError as error:
             return f"the digest of its weights could not be had: {error}"
+        if worker.digests is None:
+            return "the worker did not say which weights it loaded"
         if worker.digests != self._digests:
             return "a fresh worker loaded other weights than the first"
         return "" if now == worker.digests else "the weights are not those that were loaded"
