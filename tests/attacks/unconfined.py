@@ -27,6 +27,11 @@ class PlainProcess:
         self.stamp: Mapping[str, Any] = {"isolation": "none"}
         self.pid: int | None = process.pid
 
+    @property
+    def cause(self) -> str | None:
+        """Nobody ends it for a reason."""
+        return None
+
     def send(self, frame: bytes) -> None:
         """Queue a frame."""
         self._requests.write(frame)

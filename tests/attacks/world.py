@@ -228,6 +228,9 @@ class World:
         (path / "listening").chmod(0o777)
         for one in path.rglob("*"):
             one.chmod(one.stat().st_mode | (0o555 if one.is_dir() and one.name != "cache" else 0o444))
+        # Open to everyone here too.
+        for one in (path, path / "target"):
+            one.chmod(0o777)
         self._roots.append(Root(path, token, listening))
         return self._roots[-1]
 

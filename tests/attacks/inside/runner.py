@@ -22,14 +22,15 @@ _PR_SET_NAME = 15
 
 def main(root: str) -> None:
     """Serve until the channel ends."""
-    # The host finds every process of this sandbox by this name, whatever namespace it is in.
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, (Path(root) / "token").read_bytes(), 0, 0, 0)
     sys.path.insert(0, root)
     for name in ("kernel", "network", "reading", "processes", "privilege", "resources", "state"):
         importlib.import_module(f"attacks.{name}")
     requests, replies = os.fdopen(0, "rb"), os.fdopen(1, "wb")
     held: list[tuple[int, int]] = []
     while (request := wire.read_frame(requests)) is not None:
+        # The host finds every process of this sandbox by this name, whatever namespace it is in. Not before it asks:
+        # it waits for the name that a confined process has.
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, (Path(root) / "token").read_bytes(), 0, 0, 0)
         answer = _release(held) if request["function"] == "release" else _attempt(request, held)
         replies.write(wire.encode_frame({"id": request["id"], **answer}))
         replies.flush()

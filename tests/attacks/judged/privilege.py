@@ -12,6 +12,9 @@ from tests.attacks.world import Root
 
 _PROGRAM = "id"
 _STRANGER = 64321
+_EXECUTES = dict.fromkeys(
+    ("bubblewrap",), "it may run Python, and no program has more rights than the one that started it"
+)
 
 
 @attack(
@@ -21,7 +24,11 @@ def core_pattern(arena: Arena) -> bool:
     return bool(arena.ask("privilege.settings"))
 
 
-@attack("be the host's root, whatever the number inside", root_only=True)
+@attack(
+    "be the host's root, whatever the number inside",
+    leaks={"process": "it runs as the user who starts it, in the tests root, without capabilities"},
+    root_only=True,
+)
 def start_as_root(arena: Arena) -> bool:
     return any("0" in status_of(one).get("Uid", "0").split() for one in arena.shared.pids())
 
@@ -51,11 +58,11 @@ def setuid_binaries(arena: Arena) -> bool:
     with arena.fresh() as sandbox:
         _plant(sandbox.root)
         before = {status_of(one)["Uid"] for one in sandbox.pids()}
-        ran = str(sandbox.ask("privilege.run_setuid", program=f"{sandbox.here}/{_PROGRAM}", as_user=_STRANGER)).strip()
+        ran = sandbox.ask("privilege.run_setuid", program=f"{sandbox.here}/{_PROGRAM}", as_user=_STRANGER)
         sandbox.ask("privilege.become", hold=True, user=0)
         after = {status_of(one)["Uid"] for one in sandbox.pids()}
     became_root = any("0" in uid.split() for uid in after) and not any("0" in uid.split() for uid in before)
-    return became_root or ran == "0"
+    return became_root or (ran[0] != "0" and ran[1] == "0" if isinstance(ran, list) else False)
 
 
 def _plant(root: Root) -> None:
@@ -88,6 +95,8 @@ def write_ro(arena: Arena) -> bool:
     sandbox = arena.shared
     confined = arena.name not in ("unconfined", "careless")
     folders = [str(arena.world.open), sandbox.here, f"{sandbox.here}/target"]
+    if arena.name in ("bubblewrap", "docker"):
+        folders += ["/", "/etc", "/var/tmp"]  # of their own tree
     existing = [f"{sandbox.here}/target/config.json", "/usr/bin/env", "/sbx/code/marple/errors.py", "/etc/passwd"]
     name = "attacked"
     before = _contents(sandbox.root.path)
@@ -102,6 +111,13 @@ def write_ro(arena: Arena) -> bool:
 def _contents(root: Path) -> dict[str, tuple[int, bytes]]:
     files = (one for one in root.rglob("*") if one.is_file() and "cache" not in one.parts)
     return {str(one): (one.stat().st_mode, one.read_bytes()) for one in files}
+
+
+@attack("run a program that it has written itself, where it can write", leaks=_EXECUTES)
+def run_written(arena: Arena) -> bool:
+    folders = [f"{arena.shared.here}/cache", *([] if arena.name == "process" else ["/tmp", "/dev/shm"])]  # noqa: S108
+    program = shutil.which(_PROGRAM)
+    return str(arena.ask("privilege.run_written", program=program, folders=folders)).count("uid=") > 0
 
 
 @attack("set the machine's clock")

@@ -19,7 +19,10 @@ _REPOSITORY = Path(__file__).parents[3]
 _STARTER = (sys.executable, "-m", "tests.attacks.starter")
 
 
-@attack("find out that a process of the host exists: in /proc, or by what a signal to it says")
+@attack(
+    "find out that a process of the host exists: in /proc, or by what a signal to it says",
+    leaks={"process": "a signal that Landlock refuses has another error than one to nobody"},
+)
 def list_host_procs(arena: Arena) -> bool:
     answer = arena.ask("processes.seen", process=arena.world.victim.process.pid)
     return bool(answer["listed"] or answer["signal"] != answer.get("nobody"))
@@ -47,7 +50,10 @@ def take_descriptor(arena: Arena) -> bool:
     return arena.world.file in str(answer)
 
 
-@attack("leave a process behind that belongs to nobody when the sandbox is ended")
+@attack(
+    "leave a process behind that belongs to nobody when the sandbox is ended",
+    leaks={"process": "what leaves its process group is not found again; no code written by an agent runs in it"},
+)
 def daemonize(arena: Arena) -> bool:
     with arena.fresh() as sandbox:
         sandbox.ask("processes.daemonize")
@@ -100,8 +106,20 @@ def worker_dies(arena: Arena) -> bool:
     return bool(unnoticed)
 
 
-@attack("go on when the host's process has been killed, ignoring the end of the channel")
+@attack(
+    "go on when the host's process has been killed, ignoring the end of the channel",
+    leaks={"docker": "the daemon does not know of the host's death; the next start on this machine ends it"},
+)
 def parent_death(arena: Arena) -> bool:
+    return _outlives_host(arena, until_next_start=False)
+
+
+@attack("the same, until the next sandbox is started")
+def parent_death_next_start(arena: Arena) -> bool:
+    return _outlives_host(arena, until_next_start=True)
+
+
+def _outlives_host(arena: Arena, *, until_next_start: bool) -> bool:
     root = arena.world.root()
     command = [*_STARTER, arena.name, arena.without, str(root.path), "processes.ignore_everything"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY) as host:
@@ -111,6 +129,9 @@ def parent_death(arena: Arena) -> bool:
         host.kill()
     assert started.startswith("started "), f"the {arena.name} backend did not start in another host: {started}"
     assert running
+    if until_next_start:
+        with arena.fresh():
+            pass
     survived = not until(lambda: not _named(root.token), 3)
     for number in _named(root.token):
         os.kill(number, signal.SIGKILL)

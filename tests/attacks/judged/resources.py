@@ -23,14 +23,17 @@ _SETTLED = 2.0
 """Seconds within which what watches the memory must have seen it."""
 
 
-@attack("start processes until it is refused, at a limit of 64")
+_NOT_ROOT = "the limit of a user's processes does not bind root, who runs the tests"
+
+
+@attack("start processes until it is refused, at a limit of 64", leaks={"process": _NOT_ROOT})
 def fork_bomb(arena: Arena) -> bool:
     with arena.fresh() as sandbox:
         _try(sandbox, "resources.forks", most=150)
         return len(sandbox.pids()) > LIMITS.processes
 
 
-@attack("start threads until it is refused, at a limit of 64")
+@attack("start threads until it is refused, at a limit of 64", leaks={"process": _NOT_ROOT})
 def thread_storm(arena: Arena) -> bool:
     with arena.fresh() as sandbox:
         _try(sandbox, "resources.threads", most=150)
@@ -61,7 +64,10 @@ def _stays_large(sandbox: Sandbox) -> bool:
     return True
 
 
-@attack("fill temporary files, shared memory and the working directory with 64 MiB each, at a limit of 16")
+@attack(
+    "fill temporary files, shared memory and the working directory with 64 MiB each, at a limit of 16",
+    leaks={"process": "it writes to the host's disk, in its staged directory; only the size of each file is limited"},
+)
 def disk_fill(arena: Arena) -> bool:
     with arena.fresh(dataclasses.replace(LIMITS, memory_gib=1.0)) as sandbox:
         folders = [f"{sandbox.here}/cache"]
@@ -97,7 +103,7 @@ def output_flood(arena: Arena) -> bool:
 )
 def printed_to_disk(arena: Arena) -> bool:
     word = canary("printed")
-    with arena.fresh() as sandbox, docker.DockerClient(os.environ.get("DOCKER_HOST")) as client:
+    with arena.fresh() as sandbox, contextlib.closing(docker.DockerClient(os.environ.get("DOCKER_HOST"))) as client:
         sandbox.ask("resources.say", word=word)
         until(lambda: sandbox.printed > 0, 5)
         logs = [client.api.inspect_container(one.id)["LogPath"] for one in client.containers.list()]

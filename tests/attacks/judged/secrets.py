@@ -43,9 +43,23 @@ def mountinfo(arena: Arena) -> bool:
     return any(str(one) in answer for one in (arena.shared.root.path.name, arena.world.folder.name))
 
 
+@attack(
+    "read the names of the control groups it is in, which are the host's",
+    control="none: here only sandboxes are in control groups of their own; see the protection unshare-cgroup",
+)
+def cgroup_path(arena: Arena) -> bool:
+    answer = str(arena.ask("reading.files", paths=["/proc/self/cgroup", "/proc/1/cgroup"]))
+    lines = {line for one in arena.shared.pids() for line in _content(f"/proc/{one}/cgroup").splitlines()}
+    return any(path in answer for path in {line.split(":", 2)[2] for line in lines} if len(path) > 1)
+
+
 @attack("open a file of the host by its path, around /proc/*/root and above /; the password file")
 def host_files(arena: Arena) -> bool:
-    answer = str(arena.ask("reading.files", paths=[str(arena.world.secret), "/etc/shadow", str(Path("~root/.bashrc").expanduser())]))
+    answer = str(
+        arena.ask(
+            "reading.files", paths=[str(arena.world.secret), "/etc/shadow", str(Path("~root/.bashrc").expanduser())]
+        )
+    )
     shadow = _content("/etc/shadow")
     return arena.world.file in answer or bool(shadow and shadow in answer)
 
