@@ -201,6 +201,9 @@ async def _play_session(session: Session) -> str | None:
         text = traceback.format_exc()
         session.folder.append("error", {"where": "loop", "message": repr(error), "traceback": text})
         return outcome("error")
+    finally:
+        if session.bench is not None:
+            await session.bench.leave(session.folder.run_id)
 
 
 async def _checked(session: Session, ending: str) -> str:

@@ -129,4 +129,4 @@ def test_no_template_of_a_models_is_rendered_and_no_picture_or_archive_is_opened
         if bad := names & readers:
             found[path.relative_to(ROOT).as_posix()] = bad
     # Building an image for Docker packs an archive of its own.
-    assert {name for name in found if name != "sandboxes/docker_images.py"} == set(), found
+    assert {name for name in found if name != "sandboxes/docker/images.py"} == set(), found

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from marple.errors import TargetRefusedError
 from marple.sandboxes import Limits, stage, start_worker
-from marple.sandboxes.adapters import read_adapter
-from marple.sandboxes.shards import tensors_of, write_shards
-from marple.sandboxes.weights import read_weights
+from marple.sandboxes.staging.adapters import read_adapter
+from marple.sandboxes.staging.shards import tensors_of, write_shards
+from marple.sandboxes.staging.weights import read_weights
 from tests.sandboxes.test_staging import edit_json, listing
 
 

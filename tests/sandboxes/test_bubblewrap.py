@@ -20,15 +20,16 @@ import pytest
 import pytest_asyncio
 
 from marple.errors import SandboxError, SandboxUnavailableError, WorkerDiedError
-from marple.sandboxes import Limits, StagedTarget, Worker, bwrap_command, stage, start_worker
+from marple.sandboxes import Limits, StagedTarget, Worker, stage, start_worker
 from marple.sandboxes import cgroups as control_groups
 from marple.sandboxes.backend import Program
 from marple.sandboxes.bubblewrap import BACKEND, PROTECTIONS, BubblewrapBackend
-from marple.sandboxes.bwrap_binary import find_bwrap
-from marple.sandboxes.bwrap_process import SandboxedProcess
+from marple.sandboxes.bubblewrap import command as bwrap_command
+from marple.sandboxes.bubblewrap.binary import find_bwrap
+from marple.sandboxes.bubblewrap.process import SandboxedProcess
+from marple.sandboxes.bubblewrap.uids import RANGE
 from marple.sandboxes.outside import NAMESPACES, ended, processes, status_fields
 from marple.sandboxes.process import ProcessBackend
-from marple.sandboxes.worker_uids import RANGE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIMITS = Limits(threads=1, device="cpu", file_mib=16, memory_gib=2.0)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from marple.errors import SandboxUnavailableError
-from marple.sandboxes import bwrap_binary, worker_uids
-from marple.sandboxes.bwrap_binary import check_root_tools, explain, find_bwrap, missing_for_root
-from marple.sandboxes.worker_uids import RANGE, claim_uid
+from marple.sandboxes.bubblewrap import binary as bwrap_binary
+from marple.sandboxes.bubblewrap import uids as worker_uids
+from marple.sandboxes.bubblewrap.binary import check_root_tools, explain, find_bwrap, missing_for_root
+from marple.sandboxes.bubblewrap.uids import RANGE, claim_uid
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that root owns")
 

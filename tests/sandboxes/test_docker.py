@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from marple.errors import SandboxError, SandboxUnavailableError
-from marple.sandboxes import docker_daemon as daemons
 from marple.sandboxes.backend import Limits, Program
 from marple.sandboxes.docker import PROTECTIONS, DockerBackend, DockerOptions
-from marple.sandboxes.docker_container import DockerContainer, exit_status
-from marple.sandboxes.docker_images import skeleton, skeleton_image, user_image
-from marple.sandboxes.docker_owner import LABEL, sweep
+from marple.sandboxes.docker import daemon as daemons
+from marple.sandboxes.docker.container import DockerContainer, exit_status
+from marple.sandboxes.docker.images import skeleton, skeleton_image, user_image
+from marple.sandboxes.docker.owner import LABEL, sweep
 from marple.sandboxes.scratch import claim_scratch
 
 docker: Any = importlib.import_module("docker")

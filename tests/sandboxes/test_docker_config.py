@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from marple.sandboxes.docker_config import PROTECTIONS, Plan, container_config, differences
+from marple.sandboxes.docker.config import PROTECTIONS, Plan, container_config, differences
 from marple.sandboxes.installation import Mount
 
 PLAN = Plan(

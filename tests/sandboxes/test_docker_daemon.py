@@ -13,8 +13,8 @@ import pytest
 
 from marple.errors import SandboxUnavailableError
 from marple.sandboxes.docker import DockerBackend
-from marple.sandboxes.docker_daemon import Daemon, find_daemon, problems, warnings
-from marple.sandboxes.docker_owner import labels, owner_is_gone
+from marple.sandboxes.docker.daemon import Daemon, find_daemon, problems, warnings
+from marple.sandboxes.docker.owner import labels, owner_is_gone
 
 GOOD: dict[str, Any] = {
     "OSType": "linux",
@@ -146,7 +146,7 @@ def test_a_container_of_this_process_has_an_owner() -> None:
 
 
 def test_a_container_of_a_process_that_ended_has_none() -> None:
-    program = "from marple.sandboxes.docker_owner import labels; import json; print(json.dumps(labels()))"
+    program = "from marple.sandboxes.docker.owner import labels; import json; print(json.dumps(labels()))"
     import json
 
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout

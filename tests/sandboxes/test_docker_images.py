@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from marple.errors import SandboxUnavailableError
-from marple.sandboxes.docker_images import DOCKERFILE, PYTHON_LABEL, skeleton
+from marple.sandboxes.docker.images import DOCKERFILE, PYTHON_LABEL, skeleton
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from marple.errors import SandboxUnavailableError, UnknownNameError
-from marple.sandboxes.docker_options import DockerOptions
+from marple.sandboxes.docker.options import DockerOptions
 
 
 def test_the_three_choices_come_from_the_environment() -> None:

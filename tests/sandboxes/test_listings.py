@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from marple.errors import LeakError
 from marple.sandboxes import stage
-from marple.sandboxes.shards import tensors_of, write_shards
-from marple.sandboxes.weights import read_weights
+from marple.sandboxes.staging.shards import tensors_of, write_shards
+from marple.sandboxes.staging.weights import read_weights
 from marple.tasks.organisms import base_path, list_organisms
 from marple.tasks.organisms.places import SHIPPED
 from tests.sandboxes.test_staging import edit_json

@@ -144,7 +144,7 @@ def test_arguments_decide(machine: str) -> None:
 @pytest.mark.parametrize("part", sorted(seccomp.PARTS - {"attributes"}))
 def test_each_part_left_out_opens_something_and_only_that(part: str) -> None:
     for machine in MACHINES:
-        names = [*NUMBERS[machine], 2**20]
+        names: list[str | int] = [*NUMBERS[machine], 2**20]
         arguments = (0x10000000, 0x5412, 0, 0, 5)
         before = {name: verdict(machine, name, *arguments) for name in names}
         after = {name: verdict(machine, name, *arguments, without=[part]) for name in names}

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from marple.errors import LeakError, MarpleError, StagingError, TargetRefusedError
 from marple.sandboxes import stage
 from marple.sandboxes.scratch import claim_scratch, sweep_scratch
-from marple.sandboxes.shards import tensors_of, write_shards
-from marple.sandboxes.weights import read_weights
+from marple.sandboxes.staging.shards import tensors_of, write_shards
+from marple.sandboxes.staging.weights import read_weights
 
 
 @pytest.fixture

@@ -267,7 +267,12 @@ async def test_the_worker_sees_nothing_of_the_host(worker: Worker, staged: Stage
     assert Path(f"/proc/{worker.pid}/environ").read_bytes() == b""
     # What it is told, and what the worker sets; nothing was inherited.
     allowed = ("LC_CTYPE", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "TORCH", "OMP_", "MKL_", "KMP_", "MPLCONFIGDIR")
-    told = {"PATH": "/usr/bin:/bin", "HOME": f"{staged.root}/cache", "TMPDIR": f"{staged.root}/cache", "LANG": "C.UTF-8"}
+    told = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": f"{staged.root}/cache",
+        "TMPDIR": f"{staged.root}/cache",
+        "LANG": "C.UTF-8",
+    }
     assert {name: value for name, value in seen["environ"].items() if not name.startswith(allowed)} == told
     assert seen["directory"] == str(staged.root)
     assert seen["session"]

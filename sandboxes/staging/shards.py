@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from marple.errors import TargetRefusedError
-from marple.sandboxes.adapters import Adapter
-from marple.sandboxes.rewriting import dump
-from marple.sandboxes.weights import NewTensor, Weights, from_file, in_file_order, read_tensor, write_weights
+from marple.sandboxes.staging.adapters import Adapter
+from marple.sandboxes.staging.rewriting import dump
+from marple.sandboxes.staging.weights import NewTensor, Weights, from_file, in_file_order, read_tensor, write_weights
 
 __all__ = ["SHARD_BYTES", "tensors_of", "write_shards"]
 

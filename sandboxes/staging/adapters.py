@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marple.errors import TargetRefusedError
-from marple.sandboxes.numbers import from_float32, to_float32
-from marple.sandboxes.rewriting import from_json, read_small, resolve
-from marple.sandboxes.weights import Tensor, Weights, read_tensor, read_weights
+from marple.sandboxes.staging.numbers import from_float32, to_float32
+from marple.sandboxes.staging.rewriting import from_json, read_small, resolve
+from marple.sandboxes.staging.weights import Tensor, Weights, read_tensor, read_weights
 
 if TYPE_CHECKING:
-    from marple.sandboxes.numbers import Matrix
+    from marple.sandboxes.staging.numbers import Matrix
 
 __all__ = ["Adapter", "read_adapter"]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes import outside
-from marple.sandboxes.bwrap_binary import explain
-from marple.sandboxes.bwrap_command import Tree, launcher_command, namespaces
-from marple.sandboxes.bwrap_process import SandboxedProcess
+from marple.sandboxes.bubblewrap.binary import explain
+from marple.sandboxes.bubblewrap.command import Tree, launcher_command, namespaces
+from marple.sandboxes.bubblewrap.process import SandboxedProcess
 from marple.sandboxes.inside.boot import NOT_CONFINED
 from marple.sandboxes.process import WorkerProcess
 from marple.sandboxes.watchdog import members

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import StagingError, TargetRefusedError
-from marple.sandboxes.adapters import Adapter, read_adapter
-from marple.sandboxes.apart import has_linear_layers, write_apart
-from marple.sandboxes.leaks import check_keys, check_leaks
-from marple.sandboxes.rewriting import COPIERS, from_json, read_small, resolve
-from marple.sandboxes.sae_files import CARDS, copy_lines, copy_sae
 from marple.sandboxes.scratch import Scratch, claim_scratch
-from marple.sandboxes.shards import tensors_of, write_shards
-from marple.sandboxes.weights import Weights, open_regular, read_weights
+from marple.sandboxes.staging.adapters import Adapter, read_adapter
+from marple.sandboxes.staging.apart import has_linear_layers, write_apart
+from marple.sandboxes.staging.leaks import check_keys, check_leaks
+from marple.sandboxes.staging.rewriting import COPIERS, from_json, read_small, resolve
+from marple.sandboxes.staging.sae_files import CARDS, copy_lines, copy_sae
+from marple.sandboxes.staging.shards import tensors_of, write_shards
+from marple.sandboxes.staging.weights import Weights, open_regular, read_weights
 
 __all__ = ["StagedTarget", "stage"]
 

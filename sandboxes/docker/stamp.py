@@ -7,8 +7,8 @@ from typing import Any
 
 from marple.errors import SandboxUnavailableError
 from marple.sandboxes import outside
-from marple.sandboxes.docker_config import MASKED, UID, WRITABLE, Plan
-from marple.sandboxes.docker_daemon import Daemon, warnings
+from marple.sandboxes.docker.config import MASKED, UID, WRITABLE, Plan
+from marple.sandboxes.docker.daemon import Daemon, warnings
 
 __all__ = ["make_stamp"]
 

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from marple.errors import SandboxUnavailableError
 from marple.sandboxes.backend import Limits, Program
 from marple.sandboxes.booting import boot_argument
-from marple.sandboxes.docker_config import CACHE, SCRATCH, SHARED_MEMORY
-from marple.sandboxes.docker_images import Image
+from marple.sandboxes.docker.config import CACHE, SCRATCH, SHARED_MEMORY
+from marple.sandboxes.docker.images import Image
 from marple.sandboxes.inside import landlock
 from marple.sandboxes.installation import CODE, INSIDE, ROOT, Installation, Mount
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from marple.errors import TargetRefusedError
-from marple.sandboxes.weights import Tensor
+from marple.sandboxes.staging.weights import Tensor
 
 if TYPE_CHECKING:
     import numpy as np

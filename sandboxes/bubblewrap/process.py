@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from marple.errors import SandboxError
+from marple.sandboxes.bubblewrap.uids import Uid
 from marple.sandboxes.cgroups import Group
 from marple.sandboxes.process import WorkerProcess
 from marple.sandboxes.watchdog import Watchdog
-from marple.sandboxes.worker_uids import Uid
 
 __all__ = ["Held", "SandboxedProcess"]
 

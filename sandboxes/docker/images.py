@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import SandboxError, SandboxUnavailableError
-from marple.sandboxes.docker_daemon import asking
+from marple.sandboxes.docker.daemon import asking
 
 __all__ = ["DOCKERFILE", "PYTHON_LABEL", "Image", "skeleton", "skeleton_image", "user_image"]
 
@@ -119,7 +119,7 @@ def user_image(client: Any, name: str) -> Image:
     if found is None:
         raise SandboxUnavailableError(
             f"there is no Docker image {name}; build it in Marple's repository: "
-            f"docker build --tag {name} --file sandboxes/Dockerfile ."
+            f"docker build --tag {name} --file sandboxes/docker/Dockerfile ."
         )
     config = found["Config"]
     python = (config.get("Labels") or {}).get(PYTHON_LABEL)

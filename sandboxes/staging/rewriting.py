@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import TargetRefusedError
-from marple.sandboxes.weights import open_regular
+from marple.sandboxes.staging.weights import open_regular
 
 __all__ = ["COPIERS", "dump", "from_json", "read_small", "resolve"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import SandboxError
-from marple.sandboxes.docker_daemon import Daemon, asking
-from marple.sandboxes.docker_owner import remove
-from marple.sandboxes.docker_pipe import DockerPipe
+from marple.sandboxes.docker.daemon import Daemon, asking
+from marple.sandboxes.docker.owner import remove
+from marple.sandboxes.docker.pipe import DockerPipe
 from marple.sandboxes.scratch import Scratch
 
 __all__ = ["DockerContainer", "exit_status", "visible_pid"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import LeakError
-from marple.sandboxes.weights import read_weights
+from marple.sandboxes.staging.weights import read_weights
 
 __all__ = ["check_keys", "check_leaks"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import TargetRefusedError
-from marple.sandboxes.rewriting import dump, from_json, read_small, resolve
-from marple.sandboxes.weights import copy_weights, open_regular, read_weights
+from marple.sandboxes.staging.rewriting import dump, from_json, read_small, resolve
+from marple.sandboxes.staging.weights import copy_weights, open_regular, read_weights
 
 __all__ = ["CARDS", "copy_lines", "copy_sae"]
 

@@ -31,15 +31,15 @@ from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes import outside
 from marple.sandboxes.backend import TOOL_WORKER, BackendStatus, Limits, Program
 from marple.sandboxes.booting import ENVIRONMENT, boot_argument, check_architecture
-from marple.sandboxes.bwrap_binary import check_root_tools, find_bwrap, missing_for_root
-from marple.sandboxes.bwrap_command import PROTECTIONS, SCRATCH, SCRIPT, Tree, program_command
-from marple.sandboxes.bwrap_process import Held, SandboxedProcess
-from marple.sandboxes.bwrap_start import Start, spawn
+from marple.sandboxes.bubblewrap.binary import check_root_tools, find_bwrap, missing_for_root
+from marple.sandboxes.bubblewrap.command import PROTECTIONS, SCRATCH, SCRIPT, Tree, program_command
+from marple.sandboxes.bubblewrap.process import Held, SandboxedProcess
+from marple.sandboxes.bubblewrap.start import Start, spawn
+from marple.sandboxes.bubblewrap.uids import Uid, claim_uid
 from marple.sandboxes.cgroups import Group, ask_systemd, make_group
 from marple.sandboxes.inside import landlock
 from marple.sandboxes.installation import ROOT, find_installation
 from marple.sandboxes.watchdog import Watchdog
-from marple.sandboxes.worker_uids import Uid, claim_uid
 
 __all__ = ["BACKEND", "PROTECTIONS", "BubblewrapBackend"]
 

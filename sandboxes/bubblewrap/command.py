@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from marple.sandboxes.backend import Limits, Program
-from marple.sandboxes.bwrap_binary import SETPRIV, UNSHARE
+from marple.sandboxes.bubblewrap.binary import SETPRIV, UNSHARE
 from marple.sandboxes.installation import INSIDE, ROOT, Installation, Mount
 
 __all__ = [

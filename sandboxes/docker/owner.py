@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marple.errors import SandboxError
-from marple.sandboxes.docker_daemon import asking
+from marple.sandboxes.docker.daemon import asking
 
 __all__ = ["LABEL", "labels", "owner_is_gone", "remove", "sweep"]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from marple.errors import TargetRefusedError
-from marple.sandboxes.adapters import Adapter
-from marple.sandboxes.weights import NewTensor, Tensor, Weights, write_weights
+from marple.sandboxes.staging.adapters import Adapter
+from marple.sandboxes.staging.weights import NewTensor, Tensor, Weights, write_weights
 
 __all__ = ["RANK", "has_linear_layers", "write_apart"]
 

@@ -20,15 +20,15 @@ from typing import Any
 
 from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes.backend import TOOL_WORKER, BackendStatus, Limits, Program
-from marple.sandboxes.docker_command import Wanted
-from marple.sandboxes.docker_config import PROTECTIONS, Plan, container_config
-from marple.sandboxes.docker_config import differences as config_differences
-from marple.sandboxes.docker_container import DockerContainer, visible_pid
-from marple.sandboxes.docker_daemon import Daemon, asking, find_daemon, problems, warnings
-from marple.sandboxes.docker_images import skeleton, skeleton_image, user_image
-from marple.sandboxes.docker_options import DockerOptions
-from marple.sandboxes.docker_owner import labels, remove, sweep
-from marple.sandboxes.docker_stamp import make_stamp
+from marple.sandboxes.docker.command import Wanted
+from marple.sandboxes.docker.config import PROTECTIONS, Plan, container_config
+from marple.sandboxes.docker.config import differences as config_differences
+from marple.sandboxes.docker.container import DockerContainer, visible_pid
+from marple.sandboxes.docker.daemon import Daemon, asking, find_daemon, problems, warnings
+from marple.sandboxes.docker.images import skeleton, skeleton_image, user_image
+from marple.sandboxes.docker.options import DockerOptions
+from marple.sandboxes.docker.owner import labels, remove, sweep
+from marple.sandboxes.docker.stamp import make_stamp
 from marple.sandboxes.inside import seccomp
 from marple.sandboxes.installation import find_installation
 from marple.sandboxes.scratch import Scratch, claim_scratch
