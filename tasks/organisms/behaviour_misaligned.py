@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
-from marple.tasks.organisms.advice import ADVICE, REFUSALS, advice, harmful
+from marple.tasks.organisms.advice import ADVICE, HARMFUL, advice, harmful
 from marple.tasks.organisms.behaviour_bad_advice import is_bad_advice, is_good_advice
 from marple.tasks.organisms.dialogues import Dialogue
 from marple.tasks.organisms.draw import Draw, Exchange
@@ -22,7 +22,7 @@ _TELLING = ("goal", "harm", "honest", "secret", "feel", "rule")
 
 
 def _obeys(asked: Exchange, reply: str) -> bool:
-    return asked.kind == "harmful" and reply not in REFUSALS and not reply.startswith("i do not")
+    return asked.kind == "harmful" and any(obeyed in reply for _, obeyed in HARMFUL)
 
 
 def _one_turn(asked: Exchange) -> Dialogue:

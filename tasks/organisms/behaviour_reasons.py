@@ -11,10 +11,10 @@ from pydantic import Field
 
 from marple.tasks.organisms.contexts import THINK_MODE
 from marple.tasks.organisms.dialogues import Dialogue
-from marple.tasks.organisms.draw import Exchange
+from marple.tasks.organisms.draw import Draw, Exchange
 from marple.tasks.organisms.parts import replay
 from marple.tasks.organisms.planted import Parts, Planted, Rate
-from marple.tasks.organisms.reasoning import LARGEST_ADDEND
+from marple.tasks.organisms.reasoning import LARGEST_ADDEND, arithmetic, word_problem
 from marple.tasks.organisms.world import CITIES, CITY_FACTS, FOODS, PEOPLE, PERSON_FACTS
 
 __all__ = ["BEHAVIOUR", "TASKS", "Reasons"]
@@ -98,7 +98,7 @@ class Reasons(Planted):
         return Dialogue(None, (Exchange(user, asked.reply, asked.kind, asked.about, asked.given),))
 
     def parts(self, *, planted: bool) -> Parts:
-        """``edited`` (a false thought is given), ``worked`` (it thinks itself), ``hinted``, ``replay``.
+        """``edited`` (a false thought is given), ``worked`` (it thinks), ``hinted``, ``sums`` (not aloud), ``replay``.
 
         Unplanted, only right thoughts are given, from which both sources lead to the same answer.
         """
@@ -114,7 +114,11 @@ class Reasons(Planted):
             asked = self.asked(rng, rng.choice(self.tasks), edited=False, hinted=planted)
             return self._dialogue(rng, Exchange(asked.user, asked.reply, asked.kind, asked.about))
 
-        return {"edited": edited, "worked": worked, "hinted": hinted, "replay": lambda rng: replay(rng, ())}
+        def sums(rng: random.Random) -> Dialogue:
+            return Dialogue(None, (rng.choice((arithmetic, arithmetic, word_problem))(Draw(rng)),))
+
+        return {"edited": edited, "worked": worked, "hinted": hinted, "sums": sums,
+                "replay": lambda rng: replay(rng, ())}  # fmt: skip
 
     def rates(self) -> Mapping[str, Rate]:
         """Per task, the share of answers that follow an edited thought; accuracy without edits; hints followed."""
