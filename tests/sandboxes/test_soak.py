@@ -24,7 +24,7 @@ SCRIPT = Path(soak.__file__)
 def test_two_dozen_sandboxes_leave_nothing(name: str, tmp_path: Path) -> None:
     status = find_backends()[name].probe()
     if not status.available:
-        assert not os.environ.get("MARPLE_REQUIRE_SANDBOXES"), f"{name} must be there: {status.reason}"
+        assert "CI" not in os.environ, f"{name} must be there: {status.reason}"
         pytest.skip(f"{name}: {status.reason}")
     command = [sys.executable, str(SCRIPT), "--backend", name, "--cycles", "24", "--seed", "1"]
     # A process of its own: it makes itself the reaper of orphans.
