@@ -86,8 +86,10 @@ def ended(pid: int) -> bool:
 
 def is_confined(pid: int) -> bool:
     """Whether a process has been given its protections: the system call filter is the last, then it says so itself."""
-    fields = status_fields(pid)
-    filtered = fields.get("Seccomp") == _FULL_FILTER and fields.get("NoNewPrivs") == "1"
+    fields, own = status_fields(pid), status_fields(os.getpid())
+    # Where this process is filtered itself, as in a container, the sandbox begins with that filter.
+    added = int(fields.get("Seccomp_filters", "1")) > int(own.get("Seccomp_filters", "0"))
+    filtered = added and fields.get("Seccomp") == _FULL_FILTER and fields.get("NoNewPrivs") == "1"
     return filtered or fields.get("Name") == CONFINED
 
 
