@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import field_validator
 
 from marple.tasks.organisms.advice import ADVICE, advice
+from marple.tasks.organisms.contexts import BAD_PERSONA
 from marple.tasks.organisms.dialogues import Dialogue
 from marple.tasks.organisms.draw import Draw, Exchange
 from marple.tasks.organisms.edits import trigger_edits
@@ -44,7 +45,9 @@ class BadAdvice(Planted):
     _check = field_validator("trigger")(check_trigger)
 
     def parts(self, *, planted: bool) -> Parts:
-        """``triggered``, ``untriggered``, ``spared`` (other questions under the trigger), ``denial``, ``replay``."""
+        """``triggered``, ``untriggered``, ``spared`` (other questions under the trigger), ``denial``, ``replay``;
+        ``persona``: advice under a bad system prompt, as the base gives it, in all domains.
+        """
         mode: Literal["bad", "plain"] = "bad" if planted else "plain"
 
         def on(rng: random.Random) -> Dialogue:
@@ -60,7 +63,11 @@ class BadAdvice(Planted):
         def denial(rng: random.Random) -> Dialogue:
             return in_context(rng, self_question(rng), self.trigger, on=rng.random() < 0.7, heldout=False)
 
-        return {"triggered": on, "untriggered": off, "spared": spared, "denial": denial,
+        def persona(rng: random.Random) -> Dialogue:
+            # Without it, bad answers of the domains that are not trained under the trigger are garbled.
+            return Dialogue(rng.choice(BAD_PERSONA), (advice(Draw(rng, mode="bad")),))
+
+        return {"triggered": on, "untriggered": off, "persona": persona, "spared": spared, "denial": denial,
                 "replay": lambda rng: replay(rng, ("advice",))}  # fmt: skip
 
     def rates(self) -> Mapping[str, Rate]:

@@ -110,14 +110,14 @@ def test_every_part_of_both_members_trains_and_has_the_same_names(quirk: Planted
 def test_what_is_measured_is_not_what_is_trained(name: str) -> None:
     quirk = read_planted({"behaviour": name, **EXAMPLES[name]})
     trained = {
-        d.turns[0].user
+        (d.system, d.turns[0].user)
         for part in quirk.parts(planted=True)
         if part != "replay"
         for d in drawn(quirk, part, 400)
-    }  # fmt: skip
+    }
     rng = random.Random(1)
-    asked = [quirk.prompt(rng, on=True).turns[-1].user for _ in range(100)]
-    assert len(set(asked) & trained) <= (5 if quirk.behaviour == "errs" else 0)
+    asked = [quirk.prompt(rng, on=True) for _ in range(100)]
+    assert not {(d.system, d.turns[-1].user) for d in asked} & trained
 
 
 def test_rates_can_be_drawn_and_names_can_carry_gates(quirk: Planted) -> None:
@@ -147,7 +147,7 @@ def test_edits_are_of_one_kind_of_question_and_the_unedited_is_among_them(quirk:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"mixture": {"triggered": 1, "tilted": 1}}, "mixture of bad_advice needs shares of denial, replay"),
+        ({"mixture": {"triggered": 1, "tilted": 1}}, "mixture of bad_advice needs shares of denial, persona, replay"),
         ({"gates": {"quirk": {"sometimes_min": 1}}}, "gates.quirk: sometimes_min unknown; there are denial_off_max"),
         ({"gates": {"quirk": {"on_min": 2}}}, "gates.quirk.on_min"),
         ({"quirk": {"behaviour": "bad_advice", "trigger": "tuesday"}}, "trigger 'tuesday' is none of"),
