@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tests.attacks.attack import ATTACKS
-from tests.attacks.judged import network, privilege, processes, resources, secrets, state
+from tests.attacks.judged import code, network, privilege, processes, resources, secrets, state
 
 __all__ = ["ATTACKS", "THEMES", "against", "of_theme"]
+
+CODE = "Code written by an agent"
 
 THEMES = {
     "Network": network,
@@ -14,6 +16,7 @@ THEMES = {
     "Privilege": privilege,
     "Resources": resources,
     "State": state,
+    CODE: code,
 }
 
 
@@ -24,5 +27,6 @@ def of_theme(theme: str) -> list[str]:
 
 
 def against(backend: str) -> list[str]:
-    """The names of the attacks that apply to a backend."""
-    return [name for theme in THEMES for name in of_theme(theme) if backend not in ATTACKS[name].apart]
+    """The names of the attacks on a backend itself that apply to it."""
+    names = [name for theme in THEMES if theme != CODE for name in of_theme(theme)]
+    return [name for name in names if backend not in ATTACKS[name].apart]

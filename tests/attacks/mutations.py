@@ -17,7 +17,7 @@ class Mutation:
     """One protection taken away."""
 
     attacks: tuple[str, ...] = ()
-    """Of these at least one has to succeed; on none of them may it be documented as a leak."""
+    """All of these have to succeed; none of them is documented as a leak."""
     together: tuple[str, ...] = ()
     """Other protections that hold the same attacks, taken away with it."""
     unnoticed: str = ""

@@ -13,6 +13,7 @@ import pytest
 
 from tests.attacks.attack import BACKENDS
 from tests.attacks.catalogue import ATTACKS, THEMES, of_theme
+from tests.attacks.mutations import MUTATIONS
 
 __all__ = ["BEGIN", "END", "PAGE", "table"]
 
@@ -34,10 +35,22 @@ def table() -> str:
             one = ATTACKS[name]
             outcomes = [_cell(one.outcome(backend), notes) for backend in BACKENDS]
             rows.append(f"| `{name}` | {one.tries} | {' | '.join(outcomes)} | {_cell(_control(name), notes)} |")
-    head = ["attack", "what it tries", *(f"`{backend}`" for backend in BACKENDS), "succeeds"]
+    head = ["attack", "what it tries", *(f"`{backend}`" for backend in BACKENDS), "control: succeeds"]
     lines = [_summary(), "", f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows, ""]
     lines += [f"{number}. {note[0].upper()}{note[1:]}." for number, note in enumerate(notes, 1)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_protections()]) + "\n"
+
+
+def _protections() -> list[str]:
+    """What each protection is good for: the attacks that succeed where it is taken away."""
+    lines = ["What was taken away, and the attack that succeeded then:", ""]
+    lines += ["| backend | taken away | succeeds |", "|---|---|---|"]
+    for backend, removed in MUTATIONS.items():
+        for name, one in removed.items():
+            away = " and ".join(f"`{each}`" for each in (name, *one.together))
+            attacks = ", ".join(f"`{attack}`" for attack in one.attacks)
+            lines.append(f"| `{backend}` | {away} | {attacks or f'no attack notices: {one.unnoticed}'} |")
+    return [*lines, "", "Two are taken away together where each alone holds the attack."]
 
 
 def _summary() -> str:
@@ -78,7 +91,7 @@ def main(arguments: list[str]) -> int:
     """Run and write."""
     if "--no-run" not in arguments:
         here = Path(__file__).parent
-        suites = [here / f"test_{name}.py" for name in ("controls", *BACKENDS)]
+        suites = [here / f"test_{name}.py" for name in ("controls", *BACKENDS, "code_bubblewrap", "code_docker")]
         result = pytest.main(["-q", "-n0", "-p", "no:cacheprovider", *map(str, suites)])
         if result != 0:
             print("the table was not written: the suite's word does not hold here", file=sys.stderr)

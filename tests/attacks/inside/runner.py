@@ -23,7 +23,7 @@ _PR_SET_NAME = 15
 def main(root: str) -> None:
     """Serve until the channel ends."""
     sys.path.insert(0, root)
-    for name in ("kernel", "network", "reading", "processes", "privilege", "resources", "state"):
+    for name in ("kernel", "network", "reading", "processes", "privilege", "resources", "state", "code"):
         importlib.import_module(f"attacks.{name}")
     requests, replies = os.fdopen(0, "rb"), os.fdopen(1, "wb")
     held: list[tuple[int, int]] = []
