@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,10 @@ class Attack:
     """Where the same attack has to succeed: ``unconfined``, ``careless``, or ``none: `` and why nowhere."""
     root_only: bool = False
     """Whether the control needs root, because an ordinary user's rights alone prevent it."""
+
+    def leaks_on(self, backend: str) -> bool:
+        """Whether it is expected to succeed there; what needs root does not for an ordinary user."""
+        return backend in self.leaks and (os.geteuid() == 0 or not self.root_only)
 
     def outcome(self, backend: str) -> str:
         """What is expected, in words for the table."""

@@ -73,6 +73,8 @@ def everything(most: int, further: list[str]) -> str:
     texts: list[str] = []
     seen = 0
     for top in (*further, "/"):
+        if texts:
+            break
         for folder, below, names in os.walk(top):
             below[:] = [one for one in below if os.path.join(folder, one) not in _SKIPPED]  # noqa: PTH118
             for name in names:
