@@ -8,6 +8,9 @@ import pytest
 from marple.sandboxes.backend import Backend, find_backends
 from tests.attacks.sandboxed import Arena, HostLoop, start_host
 from tests.attacks.world import World
+from tests.docker_daemon import docker_daemon
+
+__all__ = ["docker_daemon"]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,8 @@ def loop(world: World) -> Iterator[HostLoop]:
 @pytest.fixture(scope="module")
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The backend that the module names; on CI every one of them has to work."""
+    if request.module.BACKEND == "docker":
+        request.getfixturevalue("docker_daemon")
     found = find_backends()[request.module.BACKEND]
     status = found.probe()
     if not status.available:
