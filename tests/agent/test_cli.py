@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from marple.sandboxes import choose_backend
 from marple.traces import RunFolder
 
 
@@ -55,7 +56,8 @@ def test_the_truth_is_nowhere_in_the_run_before_it_is_scored(played: tuple[Path,
 def test_the_sandbox_is_stamped(played: tuple[Path, list[dict[str, object]]]) -> None:
     folder = RunFolder.open(Path(str(played[1][0]["run_dir"])))
     stamp = folder.events()[0].payload["sandbox"]["stamp"]
-    assert stamp["backend"] == "process"
+    assert stamp["backend"] == choose_backend().backend.name
+    assert folder.spec["isolation"]["backend"] == stamp["backend"]
     assert stamp["env"] == "empty"
     assert folder.result is not None
     assert folder.result["sandbox"] == stamp
