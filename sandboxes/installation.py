@@ -8,10 +8,12 @@ trace of Marple among the libraries stay outside: where it is installed says who
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import sys
 import sysconfig
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -31,6 +33,7 @@ SITE = PurePosixPath("/sbx/site")
 """Where the environment's libraries are, inside: ``/sbx/site/0``, ``/sbx/site/1``, ..."""
 
 _USR = Path("/usr")
+_OUTSIDE = ("marple.agent", "marple.sandboxes", "marple.tasks", "marple.traces")
 
 
 @dataclass(frozen=True)
@@ -78,20 +81,18 @@ class Installation:
     def hidden(self) -> list[Mount]:
         """What must be covered with nothing inside, because it lies in a shown directory and tells of the host.
 
-        The sources say what is covered; directories want an empty directory over them, files an empty file.
+        A directory of libraries can be shown twice, where it lies below the interpreter's own. The sources say what is
+        covered; directories want an empty directory over them, files an empty file.
         """
+        telling = [path for folder in self.site for path in sorted(folder.iterdir()) if _tells(path.name)]
+        own = [folder for name in _OUTSIDE if (folder := _folder(name)) and not _below(folder, telling)]
+        shown = [Mount(_USR, PurePosixPath(_USR)), *self.mounts()]
         return [
-            Mount(path, SITE / str(number) / path.name)
-            for number, folder in enumerate(self.site)
-            for path in sorted(folder.iterdir())
-            if "marple" in path.name.lower() or path.name.startswith("__editable__") or path.suffix == ".pth"
+            Mount(path, mount.inside / path.relative_to(mount.source).as_posix())
+            for path in (*telling, *own)
+            for mount in shown
+            if path.is_relative_to(mount.source)
         ]
-
-    def readable(self) -> list[Path]:
-        """What a worker without a file tree of its own has to read: the same things where the host has them."""
-        hidden = {mount.source for mount in self.hidden()}
-        libraries = (path for folder in self.site for path in folder.iterdir() if path not in hidden)
-        return [self.home, *libraries, *(mount.source for mount in self.sources)]
 
     def code(self) -> Path:
         """A directory with the package ``marple`` made of links to the parts that run inside, and nothing else of it.
@@ -109,6 +110,20 @@ class Installation:
                         link.symlink_to(mount.source)
                 _CODE[self] = scratch
             return _CODE[self].path
+
+
+def _tells(name: str) -> bool:
+    return "marple" in name.lower() or name.startswith("__editable__") or name.endswith(".pth")
+
+
+def _below(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def _folder(name: str) -> Path | None:
+    found = importlib.util.find_spec(name)
+    places = found.submodule_search_locations if found is not None else None
+    return Path(os.path.realpath(next(iter(places)))) if places else None
 
 
 _MAKING = threading.Lock()
