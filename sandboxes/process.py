@@ -29,7 +29,7 @@ from marple.sandboxes.booting import boot_argument
 from marple.sandboxes.inside import landlock, seccomp
 from marple.sandboxes.inside.boot import CONFINED, NOT_CONFINED
 from marple.sandboxes.installation import Installation, find_installation
-from marple.sandboxes.outside import status_fields
+from marple.sandboxes.outside import is_filtered, status_fields
 from marple.sandboxes.worker_process import WorkerProcess, kill_group
 
 __all__ = ["BACKEND", "PROTECTIONS", "ProcessBackend", "WorkerProcess"]
@@ -139,7 +139,7 @@ class ProcessBackend:
         boots = self.command is None and _LINUX
         abi = landlock.abi() if boots and "landlock" not in self.without else 0
         fields = status_fields(pid)
-        filtered = fields.get("Seccomp") == "2"
+        filtered = is_filtered(fields)
         watched = _LINUX and "memory" not in self.without
         return {
             "backend": self.name,
@@ -238,8 +238,9 @@ async def _refuse_unconfined(launched: WorkerProcess, required: Collection[str])
     assert launched.pid is not None
     fields = status_fields(launched.pid) if _LINUX else {}
     if not _LINUX or fields.get("Name") == CONFINED:
-        wanted = {"NoNewPrivs": "1", **({"Seccomp": "2"} if "seccomp" in required else {})}
-        wrong = [f"{name} {fields.get(name)}" for name, value in wanted.items() if _LINUX and fields.get(name) != value]
+        wrong = ["NoNewPrivs 0"] if _LINUX and fields.get("NoNewPrivs") != "1" else []
+        if _LINUX and "seccomp" in required and not is_filtered(fields):
+            wrong.append("no system call filter beside the host's own")
         if wrong:
             raise SandboxUnavailableError(f"the worker is not what it must be: the kernel says {', '.join(wrong)}")
     elif await launched.wait() == NOT_CONFINED:

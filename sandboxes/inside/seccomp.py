@@ -26,7 +26,19 @@ __all__ = ["ALLOWED", "ARCHITECTURES", "PARTS", "Unsupported", "bpf", "docker_pr
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """Linux's AUDIT_ARCH by the machine's name."""
 PARTS = frozenset(
-    {"arch", "socket", "namespaces", "tracing", "mounts", "kernel", "ioctl", "io_uring", "attributes", "others"}
+    {
+        "arch",
+        "socket",
+        "namespaces",
+        "tracing",
+        "mounts",
+        "kernel",
+        "ioctl",
+        "io_uring",
+        "attributes",
+        "locks",
+        "others",
+    }
 )
 """What can be left out of the filter, to see that it is needed."""
 
@@ -34,7 +46,7 @@ _DOCKER_ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AAR
 
 _FILES = """
 read write open close stat fstat lstat newfstatat lseek pread64 pwrite64 readv writev preadv pwritev preadv2
-pwritev2 access faccessat faccessat2 openat openat2 creat pipe pipe2 dup dup2 dup3 fcntl flock fsync fdatasync
+pwritev2 access faccessat faccessat2 openat openat2 creat pipe pipe2 dup dup2 dup3 fcntl fsync fdatasync
 sync_file_range ftruncate fallocate getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir
 mkdirat rmdir link linkat unlink unlinkat symlink symlinkat readlink readlinkat umask statfs fstatfs statx sendfile
 copy_file_range fadvise64 readahead close_range memfd_create
@@ -83,6 +95,7 @@ _OPENED = {
     "ioctl": "",
     "io_uring": "io_uring_setup io_uring_enter io_uring_register",
     "attributes": _ATTRIBUTES,
+    "locks": "flock",
     "others": "sched_setparam sched_setscheduler sched_setattr",
 }
 
@@ -104,8 +117,14 @@ _PASSES: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 _PASSES_WITHOUT = {"clone": "namespaces", "sendto": "socket", "recvfrom": "socket", "recvmsg": "socket"}
 _PASSES_WITHOUT |= {"socketpair": "socket"} | dict.fromkeys(("prlimit64", "setpriority", "sched_setaffinity"), "others")
-# Mask, value of the command: typing into a terminal or taking it over, and everything about network interfaces.
-_IOCTLS = ((_INT, 0x5412), (_INT, 0x541C), (_INT, 0x541D), (_INT, 0x5423), (0xFF00, 0x8900))
+# Mask, value of the command, which is the second argument, of which the kernel takes the low half.
+_REFUSES: dict[str, tuple[tuple[int, int], ...]] = {
+    # Typing into a terminal or taking it over, and everything about network interfaces.
+    "ioctl": ((_INT, 0x5412), (_INT, 0x541C), (_INT, 0x541D), (_INT, 0x5423), (0xFF00, 0x8900)),
+    # Locks, leases and notices on files that others have too would tell of one sandbox in another, and on the host.
+    "fcntl": tuple((_INT, command) for command in (6, 7, 37, 38, 1024, 1026)),
+}
+_REFUSES_WITHOUT = {"ioctl": "ioctl", "fcntl": "locks"}
 
 _X32 = 0x40000000
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -157,13 +176,11 @@ _PASS = (_RETURN, 0, 0, _ALLOW)
 
 def _check(name: str, without: Collection[str]) -> list[tuple[int, int, int, int]]:
     """What becomes of a call that is allowed, by its arguments."""
-    if name == "ioctl" and "ioctl" not in without:
-        # The kernel takes the low half of a command.
-        code: list[tuple[int, int, int, int]] = []
-        for mask, value in _IOCTLS:
+    code: list[tuple[int, int, int, int]] = []
+    if name in _REFUSES and _REFUSES_WITHOUT[name] not in without:
+        for mask, value in _REFUSES[name]:
             code += [_argument(1), (_AND, 0, 0, mask), (_JUMP_EQUAL, 0, 1, value), _DENY]
         return [*code, _PASS]
-    code = []
     for number, mask, value in _PASSES.get(name, ()) if _PASSES_WITHOUT.get(name) not in without else ():
         for half in (0, 1):
             bits = mask >> 32 * half & _INT
@@ -209,10 +226,11 @@ def docker_profile(arch: str | None = None) -> dict[str, Any]:
     """
     arch = arch or platform.machine()
     bpf(arch)
-    plain = sorted((ALLOWED & NUMBERS[arch].keys()) - _PASSES.keys() - {"ioctl"})
+    plain = sorted((ALLOWED & NUMBERS[arch].keys()) - _PASSES.keys() - _REFUSES.keys())
     rules: list[dict[str, Any]] = [{"names": plain, "action": "SCMP_ACT_ALLOW"}]
     checked = list(_PASSES.items())
-    checked += [("ioctl", ((1, mask, value),)) for mask, value in _beside(_IOCTLS)]
+    for name, refused in _REFUSES.items():
+        checked += [(name, ((1, mask, value),)) for mask, value in _beside(refused)]
     for name, conditions in checked:
         arguments = [
             {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}

@@ -100,7 +100,10 @@ def live(
         os._exit(NOT_SET_UP)
     _limit(cell, memory=limit_memory)
     _settle(workplace)
+    confinement.keep_attributes()
     stream = os.fdopen(_STREAM, "wb", closefd=False)
+    stream.write(wire.encode_frame({"set_up": True}))
+    stream.flush()
     room = _Room(_on_device(target, device), stream)
     orders = os.fdopen(_ORDERS, "rb", closefd=False)
     while True:

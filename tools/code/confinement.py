@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +36,23 @@ class Confinement:
     landlock: ModuleType
     read: tuple[str, ...]
     write: tuple[str, ...] = ("/dev/null",)
+    filter: Callable[[], None] | None = None
+    """Denies the changes of files that Landlock does not mediate; None where there is no such filter."""
+
+    def keep_attributes(self) -> None:
+        """Deny this process and all it will start changes of modes, times and attributes of files.
+
+        Directories that outlive the call can belong to the code's own user: what it left on them, the next would find.
+
+        Raises:
+            Unconfined: the kernel refused the filter.
+        """
+        if self.filter is None:
+            return
+        try:
+            self.filter()
+        except OSError as error:
+            raise Unconfined(f"seccomp: {error}") from error
 
     def enter(self, workplace: Path) -> None:
         """Confine this process and all it will start to a domain of its own, with one directory to write in.
@@ -71,7 +88,22 @@ def open_confinement(inside: Path, *, devices: Sequence[str] = ()) -> Confinemen
         )
     there = [path for path in devices if Path(path).exists()]
     read = dict.fromkeys([*_SYSTEM, *_DEVICES, *there, *_libraries()])
-    return Confinement(landlock, tuple(path for path in read if Path(path).exists()), ("/dev/null", *there))
+    readable = tuple(path for path in read if Path(path).exists())
+    return Confinement(landlock, readable, ("/dev/null", *there), _attribute_filter(inside))
+
+
+def _attribute_filter(inside: Path) -> Callable[[], None]:
+    sys.path.insert(0, str(inside))
+    try:
+        seccomp = _load(inside / "seccomp.py")
+    finally:
+        sys.path.remove(str(inside))
+        sys.modules.pop("syscalls", None)
+    try:
+        program = seccomp.bpf(own_tree=False)
+    except seccomp.Unsupported as error:
+        raise Unconfined(str(error)) from error
+    return lambda: seccomp.install(program)
 
 
 def is_out_of_reach(pid: int) -> bool:
@@ -93,7 +125,7 @@ def _libraries() -> list[str]:
 
 
 def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("marple_landlock", path)
+    spec = importlib.util.spec_from_file_location(f"marple_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise Unconfined(f"the script {path.name} that confines code is not there")
     module = importlib.util.module_from_spec(spec)

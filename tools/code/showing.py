@@ -9,10 +9,14 @@ from marple.tools.code.artifacts import Saved
 from marple.tools.code.running import NAME
 from marple.tools.code.visit import Report
 from marple.tools.contract import Artifact, Cost, ToolResult
+from marple.tools.visible import quote
 
 __all__ = ["result_of"]
 
 _SHOWN_HEAD, _SHOWN_TAIL = 7000, 3500
+_LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""Whatever anybody takes for the end of a line."""
+_STATUS = re.compile(r"status -?\d+")
 
 _ENDS = {
     "finished": "The code finished after {seconds}.",
@@ -38,6 +42,9 @@ def result_of(report: Report, *, state: str) -> ToolResult:
         printed = _to_the_program(printed)
     error = report.error if report.ended == "raised" else ""
     said = "" if error else report.error or "no reason known"
+    if report.ended == "exited" and not _STATUS.fullmatch(said):
+        # The code's own words.
+        said = quote(said[:200])
     ending = _ENDS[report.ended].format(seconds=f"{report.seconds:.2f} s", error=said)
     lines = [ending, *([state] if state else []), *report.notes]
     lines += [f"saved {saved.name}: {saved.media_type}, {saved.about}" for saved in report.saved.values()]
@@ -90,4 +97,4 @@ def _middle_cut(text: str) -> str:
 
 def _block(text: str) -> list[str]:
     """Lines behind a bar, so that none of them can be taken for one of the harness's."""
-    return [f"| {line}" for line in text.rstrip("\n").split("\n")]
+    return [f"| {line}" for line in _LINE_ENDS.split(text.rstrip("\n"))]

@@ -42,6 +42,8 @@ class _FromCode(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    set_up: bool = False
+    """The code begins; sent before it does."""
     saved: _SavedFrame | None = None
     done: Literal["finished", "raised", "exited"] | None = None
     error: str = Field(default="", max_length=20_000)
@@ -113,6 +115,7 @@ class Visit:
         self.cell = cell
         self.began = time.monotonic()
         self._parser: wire.FrameParser | None = wire.FrameParser()
+        self._set_up = False
         self._streamed = 0
         self._printed = Printed()
         self._saved: dict[str, Saved] = {}
@@ -278,6 +281,7 @@ class Visit:
                 self.end("killed", "it wrote into the channel of save() itself")
 
     def _hear_code(self, said: _FromCode) -> None:
+        self._set_up = self._set_up or said.set_up
         if said.done is not None:
             self._done = self._done or said
         if said.saved is not None and self._done is None:
@@ -304,8 +308,14 @@ class Visit:
             if "unconfined" in said:
                 raise Unconfined(said["unconfined"])
             self._status, self._over = said["ended"], True
-            if os.WIFEXITED(self._status) and os.WEXITSTATUS(self._status) == NOT_SET_UP and self._done is None:
+            if os.WIFEXITED(self._status) and os.WEXITSTATUS(self._status) == NOT_SET_UP and not self._was_set_up():
                 raise Unconfined(f"the code's process was not confined: {self._printed.text()[:300]}")
+
+    def _was_set_up(self) -> bool:
+        """Whether the code has begun; it can end its process with any status."""
+        if not self._set_up and self._stream in self._readers:
+            self.read(self._stream)
+        return self._set_up
 
     def _note(self, text: str) -> None:
         if len(self._notes) < 20:
