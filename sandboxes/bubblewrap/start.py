@@ -62,18 +62,26 @@ class Start:
         finally:
             os.close(info)
         with contextlib.suppress(ValueError, KeyError):
-            return self._seen_from_here(int(json.loads(said)["child-pid"]))
+            found = await self._seen_from_here(int(json.loads(said)["child-pid"]))
+            if found is not None:
+                return found
         await self.launcher.wait()
         raise SandboxUnavailableError(explain(await _rest(self.launcher.diagnostics)))
 
-    def _seen_from_here(self, number: int) -> int:
-        """The process that bubblewrap knows by this number, which it may have in a process namespace of its own."""
-        for pid in members(self.launcher.pid or 0):
-            numbers = outside.status_fields(pid).get("NSpid", str(pid)).split()
-            # Its own namespace, in which it is 1, comes last.
-            if numbers[-1] == "1" and numbers[-2:-1] == [str(number)]:
-                return pid
-        return number
+    async def _seen_from_here(self, number: int) -> int | None:
+        """The process that bubblewrap knows by this number; None when it has ended, and bubblewrap with it.
+
+        Bubblewrap that root started has a process namespace of its own: the number means another process here.
+        """
+        if not self.tree.by_root or "die-with-parent" in self.tree.without:
+            return number
+        own = [str(number)] if "unshare-pid" in self.tree.without else [str(number), "1"]
+        while not outside.ended(self.launcher.pid or 0):
+            for pid in members(self.launcher.pid or 0):
+                if outside.status_fields(pid).get("NSpid", "").split()[1:] == own:
+                    return pid
+            await asyncio.sleep(_LOOK_SECONDS)
+        return None
 
     async def open(self, pid: int) -> None:
         """Let the first process go on to the program.
