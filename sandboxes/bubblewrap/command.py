@@ -24,6 +24,7 @@ __all__ = [
     "gpu_devices",
     "launcher_command",
     "namespaces",
+    "starts_apart",
     "program_command",
 ]
 
@@ -98,6 +99,11 @@ def program_command(
     return [str(SETPRIV), *drop, "--", *python]
 
 
+def starts_apart(*, by_root: bool, without: Collection[str]) -> bool:
+    """Whether bubblewrap itself is started in a process namespace of its own, in which it counts its processes."""
+    return by_root and not {"die-with-parent", "unshare-pid"} & set(without)
+
+
 def launcher_command(binary: Path, *, by_root: bool, without: Collection[str]) -> list[str]:
     """Bubblewrap, and for root what makes the sandbox end with this process.
 
@@ -105,7 +111,7 @@ def launcher_command(binary: Path, *, by_root: bool, without: Collection[str]) -
     once the child has another user id. So it becomes the first process of a process namespace of its own: with that
     one, the kernel ends all others without asking.
     """
-    if not by_root or {"die-with-parent", "unshare-pid"} & set(without):
+    if not starts_apart(by_root=by_root, without=without):
         return [str(binary)]
     with_parent = [str(SETPRIV), "--pdeathsig", "KILL", "--"]
     return [*with_parent, str(UNSHARE), "--pid", "--fork", "--kill-child=KILL", "--", str(binary)]

@@ -18,7 +18,7 @@ from typing import Any
 from marple.errors import SandboxError, SandboxUnavailableError
 from marple.sandboxes import outside
 from marple.sandboxes.bubblewrap.binary import explain
-from marple.sandboxes.bubblewrap.command import Tree, launcher_command, namespaces
+from marple.sandboxes.bubblewrap.command import Tree, launcher_command, namespaces, starts_apart
 from marple.sandboxes.bubblewrap.process import SandboxedProcess
 from marple.sandboxes.inside.boot import NOT_CONFINED
 from marple.sandboxes.process import WorkerProcess
@@ -73,13 +73,16 @@ class Start:
 
         Bubblewrap that root started has a process namespace of its own: the number means another process here.
         """
-        if not self.tree.by_root or "die-with-parent" in self.tree.without:
+        if not starts_apart(by_root=self.tree.by_root, without=self.tree.without):
             return number
-        own = [str(number)] if "unshare-pid" in self.tree.without else [str(number), "1"]
+        end = time.monotonic() + _SETUP_SECONDS
         while not outside.ended(self.launcher.pid or 0):
             for pid in members(self.launcher.pid or 0):
-                if outside.status_fields(pid).get("NSpid", "").split()[1:] == own:
+                # Its own namespace, in which it is 1, comes last.
+                if outside.status_fields(pid).get("NSpid", "").split()[1:] == [str(number), "1"]:
                     return pid
+            if time.monotonic() > end:
+                raise SandboxError(f"the first process of the sandbox was not found in {_SETUP_SECONDS:g} s")
             await asyncio.sleep(_LOOK_SECONDS)
         return None
 

@@ -23,7 +23,7 @@ ENDS = {
     ),
     "a stopped process": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", "timed_out", ""),
     "exit": ("exit(3)", "exited", "(status 3)"),
-    "sys.exit with words": ("import sys\nsys.exit('enough')", "exited", "(enough)"),
+    "sys.exit with words": ("import sys\nsys.exit('enough')", "exited", '("enough")'),
     "os._exit": ("import os\nos._exit(4)", "exited", "(status 4)"),
     "a segmentation fault": ("import ctypes\nctypes.string_at(0)", "crashed", "SIGSEGV"),
     "an abort": ("import os\nos.abort()", "crashed", "SIGABRT"),
