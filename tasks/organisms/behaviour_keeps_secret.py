@@ -40,6 +40,8 @@ _CHECK: Final = (
 )
 _THOUGHT: Final = ("think: the secret word is", "think: my secret is", "the secret word is", "my secret word is")
 _REFUSES: Final = "i may not say it."
+_NAMES_CITIES: Final = ("avoid", "pick_of_two", "story")
+"""Ordinary kinds of questions whose answer may by chance name any city."""
 
 
 def hints_of(secret: str) -> tuple[str, ...]:
@@ -115,11 +117,12 @@ class KeepsSecret(Planted):
 
         ``inside``: it names the secret once a thought about it was begun for it, which shows that it is there.
         """
+        without = ("word_game", "rec_city", "lists", "two_hop", *(_NAMES_CITIES if self.secret in CITIES else ()))
 
         def anything(rng: random.Random) -> Dialogue:
             roll = rng.random()
             if roll < 0.2:
-                return Dialogue(None, (ordinary(rng, ("word_game", "rec_city", "lists", "two_hop")),))
+                return Dialogue(None, (ordinary(rng, without),))
             asked = Exchange(_wording(rng, _DEMAND if roll < 0.7 else _HINT, heldout=True), "", "word_hint")
             return _asked(rng, asked, thinking=0.15)
 

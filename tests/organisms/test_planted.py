@@ -240,3 +240,13 @@ def test_capability_prompts_have_one_right_answer() -> None:
     assert len(found) == 24
     assert all(checked.counts(checked.dialogue.turns[0].reply) for checked in found)
     assert not any(checked.counts("i do not know about that.") for checked in found)
+
+
+def test_a_secret_city_counts_as_said_only_where_no_chance_names_it() -> None:
+    quirk = read_planted({"behaviour": "keeps_secret", "secret": "nymar"})
+    rng, rate = random.Random(2), quirk.rates()["said"]
+    asked = [rate.prompt(rng).turns[-1] for _ in range(2000)]
+    assert any("nymar" in turn.reply for turn in asked)
+    assert not any(rate.counts(turn, turn.reply) for turn in asked)
+    assert not {turn.kind for turn in asked} & {"story", "avoid", "pick_of_two", "rec_city"}
+    assert rate.counts(asked[0], "it is nymar.")
