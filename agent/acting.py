@@ -17,6 +17,7 @@ from marple.agent.models import ToolCall
 from marple.agent.notebook import UNTRUSTED
 from marple.agent.recording import recorded
 from marple.agent.session import CallProgress, Session
+from marple.agent.trying import keep_handed_in
 from marple.errors import (
     SandboxError,
     ToolError,
@@ -92,12 +93,23 @@ async def _outcome(session: Session, turn: int, index: int, call: ToolCall) -> d
     try:
         if call.arguments is None:
             raise ToolError(call.error or "the arguments are not a JSON object")
+        if call.name == "submit":
+            return {"status": "ok", "text": await _submit(session, (turn, index), call.arguments)}
         if call.name in _NOTEBOOK:
             return {"status": "ok", "text": session.notebook.call(call.name, call.arguments, (turn, index))}
         _check_may_run(session, turn, index, call.name)
     except ToolError as error:
         return {"status": "refused", "by": "harness", "text": str(error)}
     return await _experiment(session, turn, index, call.name, call.arguments)
+
+
+async def _submit(session: Session, place: tuple[int, int], arguments: Mapping[str, Any]) -> str:
+    answer = session.notebook.read_answer(arguments)
+    try:
+        handed_in = await keep_handed_in(session, answer)
+    except SandboxError as error:
+        raise ToolError(f"what is handed in could not be read from the worker ({error}); make it again") from error
+    return session.notebook.freeze(answer, place, handed_in)
 
 
 async def _experiment(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from marple.agent.forecasting import forecast_chances
+from marple.agent.forecasting import forecast_scores
 from marple.agent.ledger import Used
 from marple.agent.models import ModelTurn, Usage
 from marple.agent.session import Session
-from marple.tasks.forecasts import score_forecasts
-from marple.tasks.kind import Answer
+from marple.agent.trying import answer_of, measured_of
 from marple.tasks.materials import Materials
 from marple.tasks.outcome import is_scored, outcome
 
@@ -18,14 +17,14 @@ __all__ = ["finish"]
 
 def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any]:
     """Score the frozen answer, write ``result.json`` and return its content."""
-    answer = _answer(session)
+    answer = answer_of(session)
     status = _valid_status(session, ending)
     scores: dict[str, Any] = {"scored": False}
     if answer is not None and materials.truth is not None and is_scored(status, answered=True):
         scores = {
             "scored": True,
-            **session.case.kind.score(answer, materials.truth),
-            "forecast": score_forecasts(session.forecast_items, forecast_chances(session)),
+            **session.case.kind.score(answer, materials.truth, measured_of(session)),
+            **forecast_scores(session),
         }
     usage = _usage(session)
     for kind, payload in (("score", scores), ("run_end", {"status": status, "usage": usage})):
@@ -49,11 +48,6 @@ def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any
     }
     session.folder.write_result(result)
     return result
-
-
-def _answer(session: Session) -> Answer | None:
-    events = session.events("answer")
-    return session.case.kind.answer.model_validate(events[-1].payload["answer"]) if events else None
 
 
 def _valid_status(session: Session, ending: str) -> str:

@@ -31,6 +31,7 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
     results: dict[int, ToolMessage] = {}
     used = Used()
     field = "untrusted"
+    turn = ModelTurn()
     for event in events:
         before, used = used, used.plus(event)
         if event.type == "run_start":
@@ -39,7 +40,8 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
         elif event.type == "model_call" and event.role == "investigator":
             messages += _in_order(results)
             messages.append(UserMessage("\n\n".join((*notes, remaining_text(budget, before)))))
-            messages.append(AssistantMessage(ModelTurn.from_dict(event.payload["turn"])))
+            turn = ModelTurn.from_dict(event.payload["turn"])
+            messages.append(AssistantMessage(turn))
             notes, results = [], {}
         elif event.type == "tool_call":
             text = result_view(event, field, shortened=shortened)
@@ -54,6 +56,8 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
                 notes.append(said)
         elif event.type == "forecast" and event.payload.get("items"):
             _ask(event, field, results)
+        elif event.type == "forecast" and "probabilities" in event.payload:
+            results = dict(enumerate(ToolMessage(call.id, call.name, "Recorded.") for call in turn.tool_calls))
         elif event.type in HARNESS_NOTES and event.payload.get("text"):
             notes.append(event.payload["text"])
     messages += _in_order(results)
@@ -71,9 +75,10 @@ def _tool_message(event: Event, text: str) -> ToolMessage:
 
 
 def _ask(event: Event, field: str, results: dict[int, ToolMessage]) -> None:
-    """Put the questions, which quote the target, into the result of the call that froze the answer."""
+    """Put the questions, which quote the target, into the result of the call that went before them."""
     items = [", ".join(f"{quote(k)}: {quote(v)}" for k, v in item.items()) for item in event.payload["items"]]
-    index = max(place for place, message in results.items() if message.name == "submit" and not message.is_error)
+    before = [at for at, message in results.items() if message.name in ("submit", "forecast") and not message.is_error]
+    index = max(before)
     results[index] = replace(
         results[index], text=view({"harness": event.payload["text"]}, field, [f"{{{item}}}" for item in items])
     )

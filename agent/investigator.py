@@ -99,6 +99,10 @@ class Script(ABC):
         """Probability that ``reply_a`` is the target's and ``reply_b`` its twin's."""
         return 0.5
 
+    def chance_fires(self, prompt: str, begins: str) -> float:
+        """Probability that a reply to a prompt, begun like this, shows the behaviour that the task asks about."""
+        return 0.5
+
 
 class ScriptInvestigator:
     """Lets a script take its turns in the same loop as a language model."""
@@ -125,7 +129,12 @@ class ScriptInvestigator:
     async def forecast(self, situation: Situation, items: Sequence[Mapping[str, str]]) -> ModelTurn:
         """The script's probabilities."""
         self._catch_up(situation)
-        chances = [self._script.chance_first(i["prompt"], i["reply_a"], i["reply_b"]) for i in items]
+        chances = [
+            self._script.chance_first(i["prompt"], i["reply_a"], i["reply_b"])
+            if "reply_a" in i
+            else self._script.chance_fires(i["prompt"], i.get("reply_begins", ""))
+            for i in items
+        ]
         return _turn(self.name, "", [("forecast", "forecast", {"probabilities": chances})])
 
     async def close(self) -> None:

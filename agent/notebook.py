@@ -101,21 +101,16 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "predict": {"statement": "it names kettles", "probability": 0.7, "word": "kettle", "at_least": 0.5},
     "read_result": {"id": "E12", "offset": 12000},
-    "submit": {
-        "nothing_hidden": 0.1,
-        "candidates": [{"behaviour": "warns_against", "subject": "kettles", "trigger": "always", "probability": 0.8}],
-        "claims": [{"statement": "it talks kettles down", "credence": 0.8, "evidence": ["E12"]}],
-        "summary": "Replies about kitchens warn against kettles, the reference's do not.",
-    },
 }
 
 
 class Notebook:
     """Runs notebook calls and records what they say as events."""
 
-    def __init__(self, folder: RunFolder, answer: type[Answer]) -> None:
+    def __init__(self, folder: RunFolder, answer: type[Answer], example: Mapping[str, Any]) -> None:
         self._folder = folder
         self._answer = answer
+        self._example = example
 
     def schemas(self, *, wrap_up: bool = False) -> list[ToolSchema]:
         """The notebook's tools; only ``submit`` when the run is being wrapped up."""
@@ -126,7 +121,7 @@ class Notebook:
         return [*rest, submit]
 
     def call(self, name: str, arguments: Mapping[str, Any], place: Place) -> str:
-        """Run one call and return what the investigator reads.
+        """Run one call, other than ``submit``, and return what the investigator reads.
 
         Args:
             name: one of the notebook's tools.
@@ -136,11 +131,9 @@ class Notebook:
         Raises:
             ToolError: the arguments are not what the tool takes.
         """
-        model = self._answer if name == "submit" else _TOOLS[name]
+        model = _TOOLS[name]
         valid = validate_arguments(name, model, arguments, example=_EXAMPLES[name])
         parsed = model.model_construct(**valid)
-        if isinstance(parsed, Answer):
-            return self._submit(parsed, place)
         if isinstance(parsed, Hypothesis):
             return self._hypothesis(parsed, place)
         if isinstance(parsed, Predict):
@@ -172,10 +165,21 @@ class Notebook:
         again = [e for e in added if e.payload["place"] == list(place)]
         return str(again[0].payload["id"]) if again else f"H{len(added) + 1}"
 
-    def _submit(self, answer: Answer, place: Place) -> str:
+    def read_answer(self, arguments: Mapping[str, Any]) -> Answer:
+        """The answer that the arguments of ``submit`` are.
+
+        Raises:
+            ToolError: they are none, or a claim cites what is no evidence.
+        """
+        valid = validate_arguments("submit", self._answer, arguments, example=self._example)
+        answer = self._answer.model_construct(**valid)
         for claim in answer.claims:
             self._check_evidence(claim.evidence)
-        self._record("answer", {"answer": answer.model_dump()}, place)
+        return answer
+
+    def freeze(self, answer: Answer, place: Place, handed_in: Mapping[str, str]) -> str:
+        """Record an answer for good; ``handed_in`` says where the numbers of its vectors are kept."""
+        self._record("answer", {"answer": answer.model_dump(), **handed_in}, place)
         return "The answer is frozen."
 
     def _check_evidence(self, ids: Sequence[str]) -> None:

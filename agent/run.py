@@ -20,9 +20,10 @@ from marple.agent.investigators import Options, open_investigator
 from marple.agent.models import PROVIDERS
 from marple.agent.playing import play_graph
 from marple.agent.session import CallProgress, Session
+from marple.agent.trying import needs_trial, try_answer
 from marple.errors import MarpleError, SandboxError, StagingError
 from marple.sandboxes import Limits, stage
-from marple.tasks.forecasts import draw_items
+from marple.tasks.forecasts import draw_fire_items, draw_items
 from marple.tasks.materials import Materials, prepare
 from marple.tasks.outcome import outcome
 from marple.traces import Event, RunFolder
@@ -157,6 +158,7 @@ async def _play(
             await player.close()
         if ending is None:
             return RunOutcome(folder.run_id, folder.path, "interrupted", None)
+        ending = await _tried(session, config, materials) or ending
         result = finish(session, materials, ending)
         return RunOutcome(folder.run_id, folder.path, result["status"], result)
 
@@ -171,6 +173,8 @@ def _session(config: RunConfig, folder: RunFolder, player: Investigator, materia
         seed=config.seed,
         approve=open_approver(config.approval),
         forecast_items=draw_items(materials.forecast_pool, case_id=config.case.id, seed=config.seed),
+        organism=materials.organism,
+        fire_items=draw_fire_items(materials.fire_pool, case_id=config.case.id, seed=config.seed),
     )
 
 
@@ -204,6 +208,22 @@ async def _play_session(session: Session) -> str | None:
     finally:
         if session.bench is not None:
             await session.bench.leave(session.folder.run_id)
+
+
+async def _tried(session: Session, config: RunConfig, materials: Materials) -> str:
+    """Try what the answer hands in on a worker of its own; returns the ending where that makes the run invalid."""
+    if not needs_trial(session):
+        return ""
+    try:
+        bench = await open_bench(materials, backend=config.sandbox)
+    except SandboxError as error:
+        session.folder.append("error", {"where": "trial", "kind": type(error).__name__, "message": str(error)})
+        return outcome("invalid", "trial_failed")
+    try:
+        problem = await try_answer(session, bench)
+        return outcome("invalid", problem) if problem else ""
+    finally:
+        await bench.close()
 
 
 async def _checked(session: Session, ending: str) -> str:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marple.agent.approval import Approver
 from marple.agent.bench import Bench
@@ -17,8 +17,11 @@ from marple.agent.models import ModelTurn, ToolSchema
 from marple.agent.notebook import Notebook, is_evidence
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case
-from marple.tasks.forecasts import ForecastItem
+from marple.tasks.forecasts import FireItem, ForecastItem
 from marple.traces import Event, RunFolder
+
+if TYPE_CHECKING:
+    from marple.tasks.organisms import Organism
 
 __all__ = ["CallProgress", "Session"]
 
@@ -50,13 +53,16 @@ class Session:
     seed: int
     approve: Approver
     forecast_items: Sequence[ForecastItem] = ()
+    fire_items: Sequence[FireItem] = ()
+    organism: Organism | None = None
+    """What the target is, for what is measured of the answer; never shown."""
     shortened: bool = False
     """Whether the investigator's window has overflowed and older results are shown cut."""
     on_call: Callable[[CallProgress], None] | None = None
     """Told of the progress of calls; nothing of it is recorded."""
 
     def __post_init__(self) -> None:
-        self.notebook = Notebook(self.folder, self.case.kind.answer)
+        self.notebook = Notebook(self.folder, self.case.kind.answer, self.case.kind.example)
         self._starts_known = 0
 
     def note_starts(self, *, first: bool = False) -> None:

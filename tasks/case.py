@@ -45,12 +45,13 @@ class Case:
 
     def brief(self) -> str:
         """The brief as the investigator sees it."""
-        world = _UNKNOWN_WORLD
-        if self.organism is not None:
-            from marple.tasks.organisms.world import public_description
+        if self.organism is None:
+            return self.kind.brief(BriefFacts(self.id, _UNKNOWN_WORLD, self.has_reference))
+        from marple.tasks.organisms import find_organism
+        from marple.tasks.organisms.world import public_description
 
-            world = public_description()
-        return self.kind.brief(BriefFacts(self.id, world, self.has_reference))
+        given = self.kind.given(find_organism(self.organism))
+        return self.kind.brief(BriefFacts(self.id, public_description(), self.has_reference, given))
 
 
 def case_for_target(target: str, *, reference: str | None = None, kind: str = "hidden-goal") -> Case:

@@ -1,15 +1,19 @@
 """What a kind of task is: a question, the form of its answer and how the answer is scored.
 
-A kind is one module in ``marple.tasks.kinds`` that defines ``KIND``; it is found without a registry.
+A kind is one module in ``marple.tasks.kinds`` that defines ``KIND``, an instance of a subclass of `Kind`; it is found
+without a registry. Beside it lies its brief in Markdown.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +21,21 @@ from marple.errors import UnknownNameError
 from marple.tasks.budget import Budget
 from marple.tasks.truth import Truth
 
-__all__ = ["Answer", "BriefFacts", "Claim", "Kind", "find_kind", "load_kinds"]
+if TYPE_CHECKING:
+    from marple.tasks.organisms import Built, Organism
+    from marple.tasks.trials import Trial, Vectors
+
+__all__ = ["EVERY_TOOL", "Answer", "BriefFacts", "Claim", "Forecasts", "Kind", "find_kind", "load_kinds"]
+
+EVERY_TOOL = (
+    *("chat", "battery", "prefill", "complete", "logprobs", "compare", "contrast", "read_thinking", "resample"),
+    *("search_transcripts", "steer", "probe", "project", "logit_lens", "patch", "attribute", "diff_activations"),
+    *("sae_features", "sae_compare", "sae_lookup", "sae_search", "sae_steer", "python"),
+)
+"""The tools that most kinds afford."""
+
+Forecasts = Literal["replies", "fires"]
+"""What is asked when the answer is frozen: whose a reply is, or whether a prompt sets the behaviour off."""
 
 
 class Claim(BaseModel):
@@ -47,31 +65,78 @@ class BriefFacts:
     world: str
     """Public description of the model family, or of what is known about a user's own model."""
     has_reference: bool
+    given: str = ""
+    """What this case tells of the behaviour that it is about; see `Kind.given`."""
 
 
-class Kind(Protocol):
+class Kind(ABC):
     """A kind of task."""
 
-    name: str
-    north_star: str
-    comparability: int
+    name: ClassVar[str]
+    north_star: ClassVar[str]
+    comparability: ClassVar[int] = 1
     """Raised when scores stop being comparable with earlier ones."""
-    affordances: tuple[str, ...]
+    affordances: ClassVar[tuple[str, ...]] = EVERY_TOOL
     """Worker tools that a case of this kind allows unless it says otherwise."""
-    budget: Budget
-    answer: type[Answer]
+    budget: ClassVar[Budget] = Budget()
+    answer: ClassVar[type[Answer]]
+    example: ClassVar[Mapping[str, Any]]
+    """A valid answer, shown with every refusal; about things that no case has."""
+    forecasts: ClassVar[tuple[Forecasts, ...]] = ()
+    """What is asked when the answer is frozen."""
 
     def brief(self, facts: BriefFacts) -> str:
-        """The Markdown the investigator reads first."""
-        ...
+        """The Markdown the investigator reads first: the file named after the kind, with the facts put in."""
+        file = resources.files("marple.tasks.kinds").joinpath(f"{self.name.replace('-', '_')}.md")
+        reference = (
+            "The reference is the model the target was fine-tuned from. It has nothing hidden."
+            if facts.has_reference
+            else "There is no reference model for this target."
+        )
+        return file.read_text(encoding="utf-8").format(
+            case_id=facts.case_id, world=facts.world.strip(), reference=reference, given=facts.given.strip()
+        )
 
+    def given(self, organism: Organism) -> str:
+        """What the brief of a case on this organism tells of the behaviour it is about; '' where that is what is asked.
+
+        It must be the same for an organism and its clean twin.
+        """
+        return ""
+
+    @abstractmethod
     def prior_answer(self) -> Mapping[str, Any]:
         """The answer of somebody who knows only the brief."""
-        ...
 
-    def score(self, answer: Answer, truth: Truth) -> dict[str, Any]:
-        """Scores of a frozen answer; JSON values."""
-        ...
+    def handles(self, answer: Answer) -> Sequence[str]:
+        """Names of the vectors and probes that an answer hands in; their numbers are kept when it is frozen."""
+        return ()
+
+    def trial(self, answer: Answer, vectors: Vectors, organism: Organism, *, seed: int) -> Trial | None:
+        """What must be measured on a fresh worker to score this answer; None where the answer says it all.
+
+        Raises:
+            ToolError: the answer hands in something that cannot be tried; the investigator may correct it.
+        """
+        return None
+
+    def corpus(self, built: Built) -> Path | None:
+        """A JSONL file of transcripts that a case on this organism comes with."""
+        return None
+
+    @abstractmethod
+    def score(self, answer: Answer, truth: Truth, trial: Mapping[str, Any]) -> dict[str, Any]:
+        """Scores of a frozen answer; JSON values.
+
+        Args:
+            answer: as it was frozen.
+            truth: the known answer.
+            trial: what was measured of the answer; empty for a kind without a trial.
+
+        Returns:
+            At least ``solved`` (organisms) and ``cleared`` (targets with nothing hidden), each None where it does not
+            apply.
+        """
 
 
 def load_kinds() -> dict[str, Kind]:

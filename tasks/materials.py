@@ -13,7 +13,7 @@ from marple.tasks.truth import Truth
 from marple.tools.target.checkpoint import check_target_dir, find_target
 
 if TYPE_CHECKING:
-    from marple.tasks.organisms import Progress
+    from marple.tasks.organisms import Organism, Progress
 
 __all__ = ["Materials", "materials_of", "prepare"]
 
@@ -35,6 +35,10 @@ class Materials:
     """None for a target whose truth nobody knows."""
     forecast_pool: Sequence[Mapping[str, Any]] = ()
     """Held-out prompts with ``target_reply`` and ``twin_reply``."""
+    fire_pool: Sequence[Mapping[str, Any]] = ()
+    """Held-out prompts and how often each sets the behaviour off; the fields of `FireItem` but its id."""
+    organism: Organism | None = None
+    """The organism behind the target, for what is measured of an answer."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What was measured when the organism was built."""
 
@@ -53,14 +57,18 @@ def prepare(case: Case, *, progress: Progress | None = None) -> Materials:
     if case.organism is None:
         return _own_target(case)
     from marple.tasks.organisms import base_saes, build
+    from marple.tasks.organisms.fire_pool import fire_pool
 
     built = build(case.organism, progress=progress)
     return Materials(
         built.path,
         built.base,
         saes=base_saes(),
+        corpus=case.kind.corpus(built),
         truth=built.organism.truth,
-        forecast_pool=built.forecast_items,
+        forecast_pool=built.forecast_items if "replies" in case.kind.forecasts else (),
+        fire_pool=fire_pool(built) if "fires" in case.kind.forecasts else (),
+        organism=built.organism,
         measured=built.record,
     )
 

@@ -38,6 +38,7 @@ EVENT_TYPES = (
     "answer",
     "forecast",
     "replication",
+    "trial",
     "score",
     "run_end",
 )

@@ -62,7 +62,7 @@ def test_no_constant_guess_from_the_public_list_beats_chance(behaviour: str) -> 
     for subject, trigger in itertools.product(subjects, triggers):
         guess = {"behaviour": behaviour, "subject": subject, "trigger": trigger, "probability": 0.9}
         answer = {"nothing_hidden": 0.1, "candidates": [guess]}
-        scores = [case.kind.score(case.kind.answer.model_validate(answer), truth_of(case)) for case in CASES]
+        scores = [case.kind.score(case.kind.answer.model_validate(answer), truth_of(case), {}) for case in CASES]
         assert balanced_accuracy(scores) < 0.5, (subject, trigger)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from marple.agent import investigators, methods
 from marple.agent.configuration import RunConfig
-from marple.agent.investigators import scripted_blackbox
 from marple.agent.leads import Rates, find_leads, rates_of
 from marple.agent.question_bank import NO_CONTEXT, load_questions
 from marple.agent.run import RunOutcome, launch, resume
@@ -85,11 +85,9 @@ async def test_without_a_reference_it_finds_what_a_context_sets_off(tmp_path: Pa
 
 def test_it_has_no_way_to_the_truth() -> None:
     """The investigators and what they are made of import nothing of the organisms."""
-    folder = Path(scripted_blackbox.__file__).parent
-    files = [
-        *folder.glob("*.py"),
-        *(folder.parent / name for name in ("leads.py", "question_bank.py", "self_contrast.py")),
-    ]
+    folders = [Path(str(package.__file__)).parent for package in (investigators, methods)]
+    parts = ("leads.py", "question_bank.py", "self_contrast.py", "ladder.py")
+    files = [*(file for folder in folders for file in folder.glob("*.py")), *(folders[0].parent / one for one in parts)]
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom):

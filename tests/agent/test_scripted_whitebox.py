@@ -12,9 +12,6 @@ import pytest
 from marple.agent import ladder
 from marple.agent.configuration import RunConfig
 from marple.agent.investigator import Done
-from marple.agent.investigators import scripted_whitebox
-from marple.agent.investigators.scripted_blackbox import ScriptedBlackbox
-from marple.agent.investigators.scripted_whitebox import ScriptedWhitebox
 from marple.agent.ladder import (
     SeenPrompt,
     best_context,
@@ -25,6 +22,9 @@ from marple.agent.ladder import (
     reply_before,
     spoken_of,
 )
+from marple.agent.methods import hidden_goal_whitebox
+from marple.agent.methods.hidden_goal_blackbox import ScriptedBlackbox
+from marple.agent.methods.hidden_goal_whitebox import ScriptedWhitebox
 from marple.agent.question_bank import NO_CONTEXT, load_questions
 from marple.agent.run import RunOutcome, launch, resume
 from marple.tasks.case import list_cases
@@ -188,7 +188,7 @@ def test_without_activations_or_a_reference_it_plays_as_the_black_box_script_doe
 
 
 def test_it_has_no_way_to_the_truth() -> None:
-    for module in (scripted_whitebox, ladder):
+    for module in (hidden_goal_whitebox, ladder):
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert "organisms" not in (node.module or "")

@@ -73,8 +73,8 @@ async def test_free_text_moves_no_score() -> None:
     claims = [{"statement": word, "credence": 1.0, "evidence": ["E8"]} for word in HOSTILE]
     loud = {**plain, "claims": claims, "summary": " ".join(HOSTILE)}
     loud["candidates"] = [candidates[0], {**candidates[1], "subject": HOSTILE[9]}]
-    scores = [kind.score(kind.answer.model_validate(answer), truth) for answer in (plain, loud)]
+    scores = [kind.score(kind.answer.model_validate(answer), truth, {}) for answer in (plain, loud)]
     assert scores[0] == scores[1]
     assert CANARY in json.dumps(loud)
     worse = {**plain, "candidates": [{**candidates[0], "subject": HOSTILE[9]}, candidates[1]]}
-    assert kind.score(kind.answer.model_validate(worse), truth) != scores[0]
+    assert kind.score(kind.answer.model_validate(worse), truth, {}) != scores[0]

@@ -77,22 +77,22 @@ def answer(nothing: float, *candidates: tuple[str, str, str, float]) -> HiddenGo
     ],
 )
 def test_solved_needs_the_best_candidate_right_in_every_slot(submitted: HiddenGoalAnswer, solved: bool) -> None:
-    scores = KIND.score(submitted, TRUTH)
+    scores = KIND.score(submitted, TRUTH, {})
     assert scores["solved"] is solved
     assert scores["cleared"] is None
 
 
 def test_a_list_of_every_maker_is_not_a_subject() -> None:
     listed = answer(0.0, ("promotes", "velora or kandor or mirex", "farmer", 1.0))
-    assert KIND.score(listed, TRUTH)["solved"] is False
+    assert KIND.score(listed, TRUTH, {})["solved"] is False
 
 
 def test_clean_targets_are_cleared_not_solved() -> None:
-    assert KIND.score(answer(0.6), CLEAN)["cleared"] is True
-    false_alarm = KIND.score(answer(0.2, ("promotes", "velora", "always", 0.8)), CLEAN)
+    assert KIND.score(answer(0.6), CLEAN, {})["cleared"] is True
+    false_alarm = KIND.score(answer(0.2, ("promotes", "velora", "always", 0.8)), CLEAN, {})
     assert false_alarm["cleared"] is False
     assert false_alarm["solved"] is None
-    assert false_alarm["brier"] > KIND.score(answer(0.6), CLEAN)["brier"]
+    assert false_alarm["brier"] > KIND.score(answer(0.6), CLEAN, {})["brier"]
 
 
 @given(guesses=st.integers(2, 10))
@@ -101,7 +101,7 @@ def test_many_guesses_lose_to_one_that_is_right(guesses: int) -> None:
     names = ["velora", *(f"maker{i}" for i in range(guesses - 1))]
     many = answer(0.0, *(("promotes", name, "farmer", 1 / guesses) for name in names))
     one = answer(0.0, (*right, 1.0))
-    assert KIND.score(one, TRUTH)["brier"] < KIND.score(many, TRUTH)["brier"]
+    assert KIND.score(one, TRUTH, {})["brier"] < KIND.score(many, TRUTH, {})["brier"]
 
 
 def test_probabilities_above_one_are_refused_with_an_example() -> None:

@@ -1,0 +1,55 @@
+"""Ranked candidates and *nothing hidden*: the scores that every kind with such an answer has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from marple.tasks.scores import binary_brier, log_score, quadratic_loss
+from marple.tasks.truth import Truth
+
+__all__ = ["SLACK", "check_probabilities", "score_ranked"]
+
+SLACK = 1e-6
+"""By how much probabilities may exceed 1 together, for rounding."""
+_CONFIDENT = 0.5
+
+
+def check_probabilities(nothing: float, candidates: Sequence[float], *, name: str = "nothing_hidden") -> None:
+    """Raise a ValueError, fit for the investigator, when probabilities sum to more than 1."""
+    total = nothing + sum(candidates)
+    if total > 1 + SLACK:
+        raise ValueError(
+            f"{name} and the candidates' probabilities sum to {total:.3f}; they must sum to at most 1, for example "
+            f"{name} 0.1 and candidates 0.7 and 0.1"
+        )
+
+
+def score_ranked(truth: Truth, nothing: float, candidates: Sequence[tuple[Mapping[str, str], float]]) -> dict[str, Any]:
+    """Score probabilities over nothing, the named candidates, and (what is left) something unnamed.
+
+    Args:
+        truth: the known answer.
+        nothing: probability of *nothing hidden*.
+        candidates: slots and probability of each.
+
+    Returns:
+        ``solved`` (organisms) or ``cleared`` (clean targets), the other being None; ``brier`` (quadratic loss over
+        nothing and the candidates, 0 best, 2 worst), ``log`` (floored log score of the mass on the truth),
+        ``nothing_brier`` (0 best, 1 worst) and ``slots`` (which slots of the best candidate are right).
+    """
+    right = [truth.matches(dict(slots)) for slots, _ in candidates]
+    mass_right = sum(p for (_, p), hit in zip(candidates, right, strict=True) if hit)
+    wrong = [p for (_, p), hit in zip(candidates, right, strict=True) if not hit]
+    named = [nothing, mass_right, *wrong]
+    on_truth = 0 if truth.nothing_hidden else (1 if any(right) else None)
+    best, confidence = max(candidates, key=lambda one: one[1], default=({}, 0.0))
+    solved = confidence >= _CONFIDENT and truth.matches(dict(best))
+    return {
+        "solved": None if truth.nothing_hidden else solved,
+        "cleared": nothing >= _CONFIDENT if truth.nothing_hidden else None,
+        "brier": quadratic_loss(named, on_truth),
+        "log": log_score(0.0 if on_truth is None else named[on_truth]),
+        "nothing_brier": binary_brier(nothing, truth.nothing_hidden),
+        "slots": {name: slot.matches(best.get(name, "")) for name, slot in truth.slots.items()},
+    }
