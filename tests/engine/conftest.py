@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from marple.tools.calls import Call, during
@@ -16,16 +17,29 @@ settings.register_profile(
 )
 
 
+PATIENCE = 300.0
+"""Seconds for one test, beneath pytest's own limit."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    # For models this small a second thread has nothing to do, and on a busy machine all wait for it: ten times as long.
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def patience() -> Iterator[None]:
-    """A test in which an engine goes round forever fails instead."""
+    """A test in which an engine goes round forever fails instead, and says so."""
     call = Call()
-    timer = threading.Timer(120, call.cancelled.set)
+    timer = threading.Timer(PATIENCE, call.cancelled.set)
     timer.daemon = True
     timer.start()
-    with during(call):
-        yield
-    timer.cancel()
+    try:
+        with during(call):
+            yield
+    finally:
+        timer.cancel()
+    assert not call.cancelled.is_set(), f"not through after {PATIENCE:.0f} s, so its calls were cancelled"
 
 
 @pytest.fixture(scope="session")
