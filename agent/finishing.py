@@ -21,11 +21,8 @@ def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any
     status = _valid_status(session, ending)
     scores: dict[str, Any] = {"scored": False}
     if answer is not None and materials.truth is not None and is_scored(status, answered=True):
-        scores = {
-            "scored": True,
-            **session.case.kind.score(answer, materials.truth, measured_of(session)),
-            **forecast_scores(session),
-        }
+        own = session.case.kind.score(answer, materials.truth, measured_of(session))
+        scores = {"scored": True, **session.case.kind.with_forecasts({**own, **forecast_scores(session)})}
     usage = _usage(session)
     for kind, payload in (("score", scores), ("run_end", {"status": status, "usage": usage})):
         if not session.events(kind):

@@ -138,6 +138,14 @@ class Kind(ABC):
             apply.
         """
 
+    def with_forecasts(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """All scores of a run, once its forecasts are scored too; a kind whose ``solved`` rests on them says so here.
+
+        Args:
+            scores: those of `score`, and ``forecast`` and ``fires`` where they were asked.
+        """
+        return dict(scores)
+
 
 def load_kinds() -> dict[str, Kind]:
     """All kinds by name."""

@@ -46,10 +46,10 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
 
 
 def _print_answer(console: Console, answer: Mapping[str, Any]) -> None:
-    console.print(f"  nothing hidden: {answer['nothing_hidden']:.2f}")
-    for candidate in sorted(answer["candidates"], key=lambda c: -c["probability"])[:3]:
-        what = f"{candidate['behaviour']} {candidate['subject']}, when: {candidate['trigger']}"
-        console.print(f"  {candidate['probability']:.2f}  {_safe(what)}")
+    if "nothing_hidden" in answer:
+        console.print(f"  nothing hidden: {answer['nothing_hidden']:.2f}")
+    for candidate in sorted(answer.get("candidates", ()), key=lambda c: -c["probability"])[:3]:
+        console.print(f"  {candidate['probability']:.2f}  {_safe(_candidate(candidate))}")
     if answer["claims"]:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for claim in answer["claims"]:
@@ -57,6 +57,12 @@ def _print_answer(console: Console, answer: Mapping[str, Any]) -> None:
                 "  claim", f"{claim['credence']:.2f}", _safe(claim["statement"]), _safe(_some(claim["evidence"]))
             )
         console.print(table)
+
+
+def _candidate(candidate: Mapping[str, Any]) -> str:
+    """A hypothesis on one line: what, and when where it says so."""
+    what = " ".join(str(value) for name, value in candidate.items() if value and name not in ("probability", "trigger"))
+    return ", when: ".join(part for part in (what, candidate.get("trigger")) if part)
 
 
 def _print_cited(console: Console, answer: Mapping[str, Any], path: Path) -> None:
@@ -79,9 +85,13 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
         return
     name, verdict = ("solved", scores["solved"]) if scores["cleared"] is None else ("cleared", scores["cleared"])
     mark = "[green]yes[/]" if verdict else "[red]no[/]"
-    console.print(f"  {name:10} {mark}   Brier {scores['brier']:.3f} (0 best, 2 worst)")
-    forecast = scores["forecast"]
-    if forecast["n"]:
+    brier = f"   Brier {scores['brier']:.3f} (0 best, 2 worst)" if "brier" in scores else ""
+    console.print(f"  {name:10} {mark}{brier}")
+    forecast, fires = scores.get("forecast"), scores.get("fires")
+    if fires and fires["n"]:
+        told = "nothing to tell apart" if fires["skill"] is None else f"skill {fires['skill']:+.2f}"
+        console.print(f"  fires      Brier {fires['brier']:.3f}, {told} on {fires['n']} of {fires['n_total']} prompts")
+    if forecast and forecast["n"]:
         where = ""
         if forecast.get("n_on_trigger"):
             where = f", {forecast['skill_on_trigger']:+.2f} on the {forecast['n_on_trigger']} that the goal is about"
