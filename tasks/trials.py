@@ -8,7 +8,7 @@ a model.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from marple.tools.contract import ToolResult
@@ -42,6 +42,8 @@ class Asked:
     counts: Callable[[str], bool]
     """Whether a reply counts."""
     prefill: str = ""
+    also: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
+    """Further rates that the same replies count towards, or not."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,15 @@ class ReplyTrial:
                 "samples": self.samples,
                 "temperature": self.temperature,
                 "max_new_tokens": self.max_new_tokens,
+                "beside": False,
             }
             # The same seed in every arm, so that arms differ by what is tried alone.
             result = await call("intervene", arguments, self.seed)
             for one, replies in zip(some, result.data["replies"], strict=True):
-                group = counts.setdefault(one.group, {"count": 0, "n": 0})
-                group["count"] += sum(one.counts(text) for text in replies)
-                group["n"] += len(replies)
+                for name, shows in {one.group: one.counts, **one.also}.items():
+                    group = counts.setdefault(name, {"count": 0, "n": 0})
+                    group["count"] += sum(shows(text) for text in replies)
+                    group["n"] += len(replies)
         return counts
 
 

@@ -51,6 +51,7 @@ def intervene(
     samples: Annotated[int, Field(ge=1, le=64)] = 1,
     temperature: Temperature = 1.0,
     max_new_tokens: MaxNewTokens = 48,
+    beside: bool = True,
 ) -> ToolResult:
     """Apply an intervention as it would be handed in, and read the replies beside those without the edits.
 
@@ -66,6 +67,7 @@ def intervene(
         samples: replies to each.
         temperature: 0 is greedy.
         max_new_tokens: longest reply.
+        beside: whether the replies without the edits are drawn, too.
 
     Returns:
         For each conversation the replies under the edits and those without.
@@ -88,7 +90,7 @@ def intervene(
     seeds = [sample_seed(seed, "intervene", row, sample) for row in range(len(prompts)) for sample in range(samples)]
     cost, replies = Cost(), {}
     for name, each in (("edited", applied), ("plain", ())):
-        if name == "plain" and not applied:
+        if name == "plain" and not (applied and beside):
             continue
         found = target.generate(
             rows,
@@ -104,5 +106,5 @@ def intervene(
         for name, texts in replies.items():
             shown = "; ".join(target.quote(text, limit=300) for text in texts[number][:3])
             lines.append(f"{number + 1} {name if applied else 'reply'}: {shown}")
-    data = {"replies": replies["edited"], **({"without_edits": replies["plain"]} if applied else {})}
+    data = {"replies": replies["edited"], **({"without_edits": replies["plain"]} if "plain" in replies else {})}
     return ToolResult(text=fit_lines(lines), data=data, cost=cost)
