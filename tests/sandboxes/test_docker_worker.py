@@ -16,6 +16,7 @@ import pytest_asyncio
 from marple.errors import WorkerDiedError
 from marple.sandboxes import Limits, StagedTarget, Worker, stage, start_worker
 from marple.sandboxes.docker import DockerBackend, DockerOptions
+from marple.sandboxes.outside import ended
 from marple.sandboxes.process import ProcessBackend
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("docker_daemon")]
@@ -78,6 +79,10 @@ async def test_its_death_is_told_with_the_signal(staged: StagedTarget) -> None:
     if worker.pid is None:
         pytest.skip("the container's processes cannot be seen here")
     os.kill(worker.pid, signal.SIGKILL)
+    # What was killed is the container's init; the kernel ends the worker when that one gets to run, and ends.
+    async with asyncio.timeout(60):
+        while not ended(worker.pid):
+            await asyncio.sleep(0.01)
     with pytest.raises(WorkerDiedError, match="SIGKILL"):
         await worker.call("echo", {"text": "x"}, seed=0)
     assert worker.ended is not None
