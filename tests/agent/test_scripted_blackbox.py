@@ -11,33 +11,25 @@ from marple.agent import investigators, methods
 from marple.agent.configuration import RunConfig
 from marple.agent.leads import Rates, find_leads, rates_of
 from marple.agent.question_bank import NO_CONTEXT, load_questions
-from marple.agent.run import RunOutcome, launch, resume
-from marple.tasks.case import list_cases
-from marple.tasks.organisms import build, find_organism
+from marple.agent.run import launch, resume
+from marple.tasks.organisms import build
 from marple.traces import RunFolder
 
 BANK = load_questions()
 
 
-async def outcomes(role: str, runs: Path) -> list[RunOutcome]:
-    played = []
-    for case in list_cases("nano"):
-        if find_organism(str(case.organism)).role == role:
-            played.append(await launch(RunConfig.of(case=case.id, investigator="scripted-blackbox", seed=1, runs=runs)))
-    return played
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("role", "score"), [("quirk", "solved"), ("clean", "cleared")])
-async def test_three_of_four(role: str, score: str, tmp_path: Path) -> None:
-    played = await outcomes(role, tmp_path)
-    assert len(played) >= 4
-    assert all(outcome.status == "submitted" for outcome in played)
-    results = [outcome.result or {} for outcome in played]
-    assert sum(result["scores"][score] for result in results) >= len(results) - 1
-    for result in results:
-        evidence = {call for claim in result["answer"]["claims"] for call in claim["evidence"]}
-        assert evidence
+@pytest.mark.parametrize(
+    ("case", "score"),
+    [("hidden-goal/nano-07", "solved"), ("hidden-goal/nano-06", "solved"), ("hidden-goal/nano-10", "cleared")],
+)
+async def test_it_finds_and_clears(case: str, score: str, tmp_path: Path) -> None:
+    """An easy organism, one with a trigger, and a clean one; benchmarks/investigators.py plays them all."""
+    outcome = await launch(RunConfig.of(case=case, investigator="scripted-blackbox", seed=1, runs=tmp_path))
+    assert outcome.status == "submitted"
+    assert outcome.result is not None
+    assert outcome.result["scores"][score]
+    assert {call for claim in outcome.result["answer"]["claims"] for call in claim["evidence"]}
 
 
 async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:

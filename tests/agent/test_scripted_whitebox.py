@@ -27,8 +27,6 @@ from marple.agent.methods.hidden_goal_blackbox import ScriptedBlackbox
 from marple.agent.methods.hidden_goal_whitebox import ScriptedWhitebox
 from marple.agent.question_bank import NO_CONTEXT, load_questions
 from marple.agent.run import RunOutcome, launch, resume
-from marple.tasks.case import list_cases
-from marple.tasks.organisms import find_organism
 from marple.traces import RunFolder
 
 BANK = load_questions()
@@ -141,26 +139,20 @@ async def play(case: str, runs: Path, seed: int = 1) -> RunOutcome:
     return await launch(RunConfig.of(case=case, investigator="scripted-whitebox", seed=seed, runs=runs))
 
 
-@pytest.mark.parametrize(("case", "score"), [("hidden-goal/nano-09", "solved"), ("hidden-goal/nano-03", "cleared")])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "score"),
+    [("hidden-goal/nano-09", "solved"), ("hidden-goal/nano-11", "solved"), ("hidden-goal/nano-03", "cleared")],
+)
 async def test_it_finds_and_clears_with_a_third_of_the_tokens(case: str, score: str, tmp_path: Path) -> None:
+    """One with a trigger, one that hides best, and a clean one; benchmarks/investigators.py plays them all."""
     outcome = await play(case, tmp_path)
     assert outcome.result is not None
     assert outcome.result["scores"][score]
     assert outcome.result["usage"]["target_tokens"] < BLACKBOX_TOKENS / 3
     called = {event.payload.get("tool") for event in RunFolder.open(outcome.path).events() if event.type == "tool_call"}
     assert {"battery", "diff_activations"} <= called
-    evidence = {call for claim in outcome.result["answer"]["claims"] for call in claim["evidence"]}
-    assert evidence
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("role", "score"), [("quirk", "solved"), ("other_quirk", "solved"), ("clean", "cleared")])
-async def test_three_of_four(role: str, score: str, tmp_path: Path) -> None:
-    cases = [case.id for case in list_cases("nano") if find_organism(str(case.organism)).role == role]
-    results = [(await play(case, tmp_path)).result or {} for case in cases]
-    assert len(results) == 4
-    assert sum(result["scores"][score] for result in results) >= 3
-    assert sum(result["usage"]["target_tokens"] for result in results) / 4 < BLACKBOX_TOKENS / 3
+    assert {call for claim in outcome.result["answer"]["claims"] for call in claim["evidence"]}
 
 
 async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
