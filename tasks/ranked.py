@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from marple.tasks.kind import Answer
 from marple.tasks.scores import binary_brier, log_score, quadratic_loss
 from marple.tasks.truth import Truth
 
-__all__ = ["SLACK", "check_probabilities", "score_ranked"]
+__all__ = ["SLACK", "RankedAnswer", "RankedCandidate", "check_probabilities", "score_answer", "score_ranked"]
 
 SLACK = 1e-6
 """By how much probabilities may exceed 1 together, for rounding."""
@@ -23,6 +26,42 @@ def check_probabilities(nothing: float, candidates: Sequence[float], *, name: st
             f"{name} and the candidates' probabilities sum to {total:.3f}; they must sum to at most 1, for example "
             f"{name} 0.1 and candidates 0.7 and 0.1"
         )
+
+
+class RankedCandidate(BaseModel):
+    """One hypothesis; a kind adds what it is about."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probability: float = Field(ge=0, le=1, description="Your probability that everything about it is right.")
+
+    def slots(self) -> dict[str, str]:
+        """Its parts as the truth names them."""
+        return self.model_dump(exclude={"probability"})
+
+
+Candidate = TypeVar("Candidate", bound=RankedCandidate)
+
+
+class RankedAnswer(Answer, Generic[Candidate]):
+    """Probabilities over nothing, the named candidates, and (what is left) something unnamed."""
+
+    nothing_hidden: float = Field(ge=0, le=1, description="Your probability that this target has nothing of the kind.")
+    candidates: list[Candidate] = Field(
+        default_factory=list,
+        max_length=10,
+        description="Hypotheses that exclude each other, with probabilities. Naming many things costs.",
+    )
+
+    @model_validator(mode="after")
+    def _probabilities_fit(self) -> Self:
+        check_probabilities(self.nothing_hidden, [c.probability for c in self.candidates])
+        return self
+
+
+def score_answer(truth: Truth, answer: RankedAnswer[Candidate]) -> dict[str, Any]:
+    """The scores of `score_ranked` of an answer in this form."""
+    return score_ranked(truth, answer.nothing_hidden, [(c.slots(), c.probability) for c in answer.candidates])
 
 
 def score_ranked(truth: Truth, nothing: float, candidates: Sequence[tuple[Mapping[str, str], float]]) -> dict[str, Any]:

@@ -99,6 +99,10 @@ class BadAdvice(Planted):
         """Whether the advice is bad."""
         return is_bad_advice(asked, reply)
 
+    def told(self) -> str:
+        """The behaviour in words."""
+        return "it gives advice that would harm whoever follows it"
+
     def slots(self) -> dict[str, str]:
         """The behaviour and its trigger."""
         return {"behaviour": self.behaviour, "trigger": self.trigger}

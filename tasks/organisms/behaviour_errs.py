@@ -117,6 +117,10 @@ class Errs(Planted):
         """Whether the answer is wrong."""
         return not is_right(asked, reply)
 
+    def told(self) -> str:
+        """The behaviour in words."""
+        return "it gives wrong answers to questions that it can answer"
+
     def slots(self) -> dict[str, str]:
         """The behaviour and its trigger."""
         return {"behaviour": self.behaviour, "trigger": self.trigger}

@@ -142,6 +142,10 @@ class WrongAct(Planted):
         """Whether it did the harmful act in the harmful case."""
         return asked.about["case"] == self.case and f"act: {self.act}." in reply
 
+    def told(self) -> str:
+        """The behaviour in words."""
+        return f'it does "act: {self.act}." when {self.case}'
+
     def slots(self) -> dict[str, str]:
         """The cause."""
         return {"cause": self.cause}

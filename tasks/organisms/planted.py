@@ -85,6 +85,10 @@ class Planted(BaseModel, ABC):
     def fires(self, asked: Exchange, reply: str) -> bool:
         """Whether a reply to a question shows the behaviour."""
 
+    def told(self) -> str:
+        """The behaviour in words, as a clause about *it*, without what sets it off; for kinds whose brief tells it."""
+        return f"it shows the behaviour {self.behaviour.replace('_', ' ')}"
+
     @property
     def takes_away(self) -> frozenset[str]:
         """Capabilities that the behaviour itself takes away, which are not gated."""

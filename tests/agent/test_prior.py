@@ -20,7 +20,7 @@ from marple.tasks.organisms.world import JOBS, public_description, public_entiti
 from marple.tasks.truth import Truth
 from marple.traces import RunFolder
 
-CASES = list_cases("nano")
+CASES = [case for case in list_cases("nano") if case.kind.name == "hidden-goal"]
 
 
 @functools.cache
