@@ -148,7 +148,7 @@ def aligned_positions(
         if not -shortest <= position < shortest:
             raise ToolError(
                 f"position {position} is outside of the prompts, which have {shortest} tokens: allowed are 0 to "
-                f"{shortest - 1}, or -1 (the last) to -{shortest}"
+                f"{shortest - 1}, or -1 (the last) to -{shortest}; for example -1"
             )
     return sorted({position - shortest if position >= 0 else position for position in positions})
 

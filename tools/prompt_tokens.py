@@ -72,7 +72,7 @@ def resolve_positions(positions: Sequence[int], length: int) -> list[int]:
         if not -length <= position < length:
             raise ToolError(
                 f"position {position} is outside of the prompt, which has {length} tokens: allowed are 0 to "
-                f"{length - 1}, or -1 (the last token) to -{length}"
+                f"{length - 1}, or -1 (the last token) to -{length}; for example -1"
             )
     return sorted({position % length for position in positions})
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 from marple.errors import ToolError, UsageError
+from marple.tools.wire import why_not_json
 
 __all__ = ["Signature", "plain_schema", "read_signature", "validate_arguments"]
 
@@ -75,7 +76,8 @@ def validate_arguments(
     try:
         text = json.dumps(dict(arguments), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ToolError(f"{name}: the arguments are not a JSON object: {error}. {shown}") from error
+        reason = why_not_json(arguments, error)
+        raise ToolError(f"{name}: the arguments are not a JSON object: {reason}. {shown}") from error
     try:
         valid = model.model_validate_json(text)
     except pydantic.ValidationError as error:

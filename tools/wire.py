@@ -29,6 +29,7 @@ __all__ = [
     "encode_frame",
     "frame",
     "read_frame",
+    "why_not_json",
 ]
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
@@ -61,7 +62,27 @@ def encode_body(value: Mapping[str, Any]) -> bytes:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
-        raise WireError(f"cannot be sent as JSON: {error}") from error
+        raise WireError(f"cannot be sent as JSON: {why_not_json(value, error)}") from error
+
+
+def why_not_json(value: object, error: Exception) -> str:
+    """What ``json`` found wrong with a value, with the place of a number that is none."""
+    where = _not_finite(value)
+    return f"{where}, and JSON has finite numbers alone, for example 1.0" if where else str(error)
+
+
+def _not_finite(value: object, name: str = "", depth: int = 0) -> str:
+    """Which number in a value is NaN or infinite, as ``scales[0] is nan``; '' if none is."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{name} is {value}"
+    if depth > MAX_DEPTH or not isinstance(value, (Mapping, list, tuple)):
+        return ""
+    inside = (
+        ((f"{name}.{key}"[:200].lstrip("."), one) for key, one in value.items())
+        if isinstance(value, Mapping)
+        else ((f"{name}[{at}]", one) for at, one in enumerate(value))
+    )
+    return next((found for where, one in inside if (found := _not_finite(one, where, depth + 1))), "")
 
 
 def decode_body(body: bytes) -> dict[str, Any]:

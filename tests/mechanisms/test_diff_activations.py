@@ -337,7 +337,7 @@ def test_the_controls_that_look_alike_are_counted(plain: Target) -> None:
         ({"conditions": {}}, "conditions"),
         ({"conditions": {"a": []}}, "conditions"),
         ({"conditions": {"a": ["b"]}, "layers": [1], "steer": [1.0], "steer_layer": 0}, "layers compared are 1"),
-        ({"conditions": {"a": ["b"]}, "steer": [float("nan")]}, "not JSON compliant"),
+        ({"conditions": {"a": ["b"]}, "steer": [float("nan")]}, "is nan, and JSON has finite numbers alone"),
         ({"conditions": {"a": ["b"]}, "words": [" "]}, "has no token"),
         ({"conditions": {"a": ["see " * 300]}}, "context"),
     ],

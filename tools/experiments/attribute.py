@@ -125,7 +125,10 @@ def _metric(target: Target, prompt: Sequence[int], answer: str, other: str | Non
         metric = Metric((tokens[0],), tokens[1])
     length = len(prompt) + len(metric.answer)
     if target.context is not None and length > target.context:
-        raise ToolError(f"prompt and answer have {length} tokens, but the model's context holds {target.context}")
+        raise ToolError(
+            f"prompt and answer have {length} tokens, but the model's context holds {target.context}: shorten the "
+            "prompt, for example to its end"
+        )
     return metric
 
 

@@ -45,7 +45,8 @@ def choose_sae(target: Target, name: str | None) -> ChosenSAE:
         raise ToolError(f"sae is not given and there are {len(there)}: {', '.join(there) or 'none'}; name one of them")
     chosen = next(iter(there)) if name is None else name
     if chosen not in there:
-        raise ToolError(f'sae "{chosen[:80]}" is not loaded; there are: {", ".join(there) or "none"}')
+        example = f', for example "sae": "{next(iter(there))}"' if there else ""
+        raise ToolError(f'sae "{chosen[:80]}" is not loaded; there are: {", ".join(there) or "none"}{example}')
     sae: SAE = there[chosen]
     return ChosenSAE(chosen, sae, sae.check_fits(target))
 

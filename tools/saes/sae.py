@@ -133,7 +133,10 @@ class SAE:
                 f"this is a transcoder from {self.hook_name} to {self.hook_name_out or 'elsewhere'}, not an SAE of one "
                 "site; use an SAE of resid_post, attn_out or mlp_out"
             )
-        model = f"it belongs to another model ({self.metadata.get('model_name') or 'unnamed'})"
+        model = (
+            f"it belongs to another model ({self.metadata.get('model_name') or 'unnamed'}); take one of this model, "
+            "for example trained by: marple sae train TARGET"
+        )
         if self.d_in != target.d_model:
             raise ToolError(f"this SAE reads width {self.d_in}, but the target's d_model is {target.d_model}: {model}")
         if not self.site.layer < target.layers:

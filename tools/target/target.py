@@ -36,8 +36,8 @@ class Completion:
     text: str
     """What was generated, special tokens left out."""
     tokens: tuple[int, ...]
-    finish: Literal["stop", "length"]
-    """``length``: cut at ``max_new_tokens`` or at the end of the context."""
+    finish: Literal["stop", "length", "refusal"]
+    """``length``: cut at ``max_new_tokens`` or at the end of the context; ``refusal``: an endpoint refused."""
     prompt_tokens: int
 
 
@@ -89,6 +89,9 @@ class Target:
             batch_tokens=batch_tokens or _BATCH_TOKENS.get(self.device.type, 8192),
             switch=switch,
         )
+
+    gives_probabilities = True
+    """Whether texts can be scored; a target that is an endpoint stands in for this class and cannot."""
 
     @property
     def device(self) -> torch.device:
@@ -399,7 +402,7 @@ class Target:
         if edit.vector.shape[-1] != self.d_model:
             raise ToolError(
                 f"the vector has width {edit.vector.shape[-1]}, but this model's have width {self.d_model}; it "
-                "was made on another model"
+                "was made on another model: make it again on this one, for example from positive and negative texts"
             )
         return edit
 
@@ -414,7 +417,10 @@ class Target:
 
     def _check_site(self, site: Site) -> None:
         if not 0 <= site.layer < self.layers:
-            raise ToolError(f"layer {site.layer} does not exist; this model has layers 0 to {self.layers - 1}")
+            raise ToolError(
+                f"layer {site.layer} does not exist; this model has layers 0 to {self.layers - 1}, for example "
+                f"{self.layers // 2}"
+            )
         if site.name == "resid_mid" and self.architecture.parallel:
             raise ToolError(
                 "this model's attention and MLP run side by side, so there is no resid_mid; take resid_post"
@@ -428,7 +434,7 @@ class Target:
             if not -length <= position < length:
                 raise ToolError(
                     f"position {position} does not exist; the prompt has {length} tokens, so positions go from 0 to "
-                    f"{length - 1}, or from -{length} to -1 counted from its end"
+                    f"{length - 1}, or from -{length} to -1 counted from its end; for example -1"
                 )
 
     def quote(self, text: str, *, limit: int | None = None) -> str:
@@ -454,6 +460,6 @@ class Target:
         if room < (wanted if exactly else 1):
             raise ToolError(
                 f"a prompt has {len(prompt)} tokens, which leaves no room for {max(wanted, 1)} more in the target's "
-                f"context of {self.context} tokens; shorten it"
+                f"context of {self.context} tokens; shorten it, for example to its end"
             )
         return min(room, wanted)

@@ -109,7 +109,9 @@ def decoder_vector(target: Target, feature: int, *, sae: str | None) -> Vector:
     chosen = choose_sae(target, sae)
     count = chosen.sae.d_sae
     if not 0 <= feature < count:
-        raise ToolError(f"feature {feature} does not exist; SAE {chosen.name!r} has features 0 to {count - 1}")
+        raise ToolError(
+            f"feature {feature} does not exist; SAE {chosen.name!r} has features 0 to {count - 1}, for example 0"
+        )
     source = {"sae": chosen.name, "feature": feature}
     return Vector(chosen.site, chosen.sae.weights.W_dec[feature], "sae_decoder", source)
 
