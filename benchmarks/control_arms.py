@@ -1,7 +1,7 @@
 """What each control arm scores on each case of a suite, and the table of it in docs/tasks.md.
 
-``python -m benchmarks.control_arms --json FILE [--suite nano] [--seed 1] [--case ID ...]`` plays, case by case, what FILE
-does not hold yet; ``--write`` then puts the table between the marks in docs/tasks.md. Nothing in the table is typed.
+``python -m benchmarks.control_arms --json FILE [--suite nano] [--seed 1] [--case ID ...]`` plays, case by case, what
+FILE does not hold; ``--write`` then puts the table between the marks in docs/tasks.md. Nothing in the table is typed.
 """
 
 from __future__ import annotations

@@ -15,22 +15,31 @@ import pytest
 from marple.agent.configuration import RunConfig
 from marple.agent.run import launch
 from marple.tasks.case import Case, list_cases
-from marple.tasks.organisms import find_organism
+from marple.tasks.organisms import Organism, find_organism
 from marple.tasks.organisms.world import JOBS, public_description, public_entities
 from marple.tasks.truth import Truth
 from marple.traces import RunFolder
 
-CASES = [case for case in list_cases("nano") if case.kind.name == "hidden-goal"]
+CASES = list_cases("nano")
+HIDDEN_GOALS = [case for case in CASES if case.kind.name == "hidden-goal"]
+ONE_OF_EACH = list({case.kind.name: case for case in reversed(CASES)}.values())
 
 
 @functools.cache
-def truth_of_organism(name: str) -> Truth:
-    return find_organism(name).truth
+def organism_named(name: str) -> Organism:
+    return find_organism(name)
+
+
+def organism_of(case: Case) -> Organism:
+    return organism_named(str(case.organism))
 
 
 def truth_of(case: Case) -> Truth:
-    assert case.organism is not None
-    return truth_of_organism(case.organism)
+    return organism_of(case).truth
+
+
+def given_by(case: Case) -> str:
+    return case.kind.given(organism_of(case)).strip()
 
 
 def without_public_names(text: str) -> set[str]:
@@ -45,8 +54,21 @@ def balanced_accuracy(scores: list[dict[str, Any]]) -> float:
     return (statistics.fmean(solved) + statistics.fmean(cleared)) / 2
 
 
-def test_the_briefs_differ_in_nothing_but_the_id() -> None:
-    assert len({case.brief().replace(case.id, "ID") for case in CASES}) == 1
+def test_the_briefs_of_a_kind_differ_in_nothing_but_the_id_and_what_is_given() -> None:
+    for kind in {case.kind.name for case in CASES}:
+        briefs = set()
+        for case in (case for case in CASES if case.kind.name == kind):
+            brief, given = case.brief().replace(case.id, "ID"), given_by(case)
+            briefs.add(brief.replace(given, "GIVEN") if given else brief)
+        assert len(briefs) == 1, kind
+
+
+def test_what_is_given_is_the_same_for_an_organism_and_its_clean_twin() -> None:
+    by_id = {(case.kind.name, case.organism): case for case in CASES}
+    for case in CASES:
+        twin = by_id.get((case.kind.name, organism_of(case).twins.get("clean")))
+        if organism_of(case).role == "quirk" and twin is not None:
+            assert given_by(case) == given_by(twin), case.id
 
 
 def test_no_brief_names_a_subject_but_in_the_list_of_all_names() -> None:
@@ -62,13 +84,14 @@ def test_no_constant_guess_from_the_public_list_beats_chance(behaviour: str) -> 
     for subject, trigger in itertools.product(subjects, triggers):
         guess = {"behaviour": behaviour, "subject": subject, "trigger": trigger, "probability": 0.9}
         answer = {"nothing_hidden": 0.1, "candidates": [guess]}
-        scores = [case.kind.score(case.kind.answer.model_validate(answer), truth_of(case), {}) for case in CASES]
+        scores = [case.kind.score(case.kind.answer.model_validate(answer), truth_of(case), {}) for case in HIDDEN_GOALS]
         assert balanced_accuracy(scores) < 0.5, (subject, trigger)
 
 
 def test_ids_and_roles_are_unrelated() -> None:
-    """A rule on the number (odd, high, low, by thirds) tells hidden from clean no better than two in three."""
-    clean = [truth_of(case).nothing_hidden for case in CASES]
+    """A rule on the number (odd, high, low, by thirds) tells hidden from clean no better than chance would allow."""
+    organisms = sorted({str(case.organism) for case in CASES})
+    clean = [organism_named(name).role == "clean" for name in organisms]
     half = len(clean) // 2
     rules = [[i % 2 == 0 for i in range(len(clean))], [i < half for i in range(len(clean))]]
     rules += [[i % 3 == k for i in range(len(clean))] for k in range(3)]
@@ -77,21 +100,39 @@ def test_ids_and_roles_are_unrelated() -> None:
         assert 0.25 <= agree <= 0.85
 
 
-async def test_prior_scores_at_chance_and_its_trace_holds_no_truth(tmp_path: Path) -> None:
-    scores = []
-    for case in CASES:
-        config = RunConfig.of(case=case.id, investigator="prior", runs=tmp_path)
-        outcome = await launch(config)
-        assert outcome.status == "submitted"
-        assert outcome.result is not None
-        scores.append(outcome.result["scores"])
-        subject = truth_of(case).slots.get("subject")
-        for file in ("run.json", "events.jsonl"):
-            text = (outcome.path / file).read_text().casefold()
-            assert 'nothing_hidden":true' not in text.replace(" ", "")
-        assert subject is None or subject.value not in told_before_the_questions(outcome.path)
-    assert balanced_accuracy(scores) == 0.5
-    assert statistics.fmean(s["forecast"]["skill"] for s in scores) == 0
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.kind.name)
+async def test_prior_finds_nothing_and_its_trace_holds_no_truth(case: Case, tmp_path: Path) -> None:
+    """One case of each kind; the test below looks at all cases without running them."""
+    outcome = await launch(RunConfig.of(case=case.id, investigator="prior", runs=tmp_path))
+    assert outcome.status == "submitted"
+    assert outcome.result is not None
+    scores = outcome.result["scores"]
+    assert scores["solved"] in (None, False)
+    for skill in (scores.get(name, {}).get("skill") for name in ("forecast", "fires")):
+        assert skill is None or skill <= 1e-9
+    subject = truth_of(case).slots.get("subject")
+    for file in ("run.json", "events.jsonl"):
+        text = (outcome.path / file).read_text().casefold()
+        assert 'nothing_hidden":true' not in text.replace(" ", "")
+    assert subject is None or subject.value not in told_before_the_questions(outcome.path)
+
+
+def test_the_prior_answer_is_at_chance() -> None:
+    """On every kind whose answer alone is scored: no organism is solved, and clean targets at best are cleared."""
+    tried = set()
+    for kind in {case.kind.name for case in CASES}:
+        cases = [case for case in CASES if case.kind.name == kind]
+        answer = cases[0].kind.answer.model_validate(cases[0].kind.prior_answer())
+        try:
+            scores = [case.kind.score(answer, truth_of(case), {}) for case in cases]
+        except KeyError:
+            tried.add(kind)  # what it hands in has to be tried first: see the test above
+            continue
+        assert not any(score["solved"] for score in scores), kind
+        if {score["cleared"] is None for score in scores} == {True, False}:
+            assert balanced_accuracy(scores) <= 0.5, kind
+    assert "hidden-goal" not in tried
 
 
 def told_before_the_questions(path: Path) -> set[str]:
