@@ -178,7 +178,7 @@ def test_probe_is_tested_elsewhere(tiny: Target) -> None:
     assert result.data["ood"]["auroc"] > 0.9
     swapped = call(tiny, "probe", {**asked, "ood_positive": elsewhere[1], "ood_negative": elsewhere[0]})
     assert swapped.data["verdict"] == "decodable here only"
-    assert "negative holds 0 texts" in refusal(tiny, "probe", {**asked, "ood_positive": elsewhere[0]})
+    assert "ood_negative holds 0 texts" in refusal(tiny, "probe", {**asked, "ood_positive": elsewhere[0]})
 
 
 def test_probe_refuses_bad_input(tiny: Target) -> None:

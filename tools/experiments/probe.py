@@ -111,7 +111,7 @@ def probe(
     rows = Rows(rows.features, rows.labels, rows.texts, rows.lengths, _grouping(groups, rows.texts))
     elsewhere = None
     if ood_positive is not None or ood_negative is not None:
-        check_sets(ood_positive or [], ood_negative or [])
+        check_sets(ood_positive or [], ood_negative or [], prefix="ood_")
         elsewhere, more = _read(target, ood_positive or [], ood_negative or [], sites, reading, chat, system)
         cost += more
     found = sweep_layers(rows, method=method, folds=folds, shuffles=shuffles, seed=seed, ood=elsewhere)

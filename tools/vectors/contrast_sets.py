@@ -25,19 +25,22 @@ Reading = Literal["last", "mean"]
 """The activation of a text's last token, or the mean over its tokens, the first left out."""
 
 
-def check_sets(positive: Sequence[ContrastText], negative: Sequence[ContrastText], *, least: int = 2) -> None:
+def check_sets(
+    positive: Sequence[ContrastText], negative: Sequence[ContrastText], *, least: int = 2, prefix: str = ""
+) -> None:
     """Raise a ToolError unless both sets hold enough texts and none stands in both.
 
     Args:
         positive: texts that have what is looked for.
         negative: texts that have it not.
         least: texts needed on each side.
+        prefix: of both arguments' names, as in ``ood_positive``.
     """
     for name, texts in (("positive", positive), ("negative", negative)):
         if len(texts) < least:
             raise ToolError(
-                f'{name} holds {len(texts)} texts; a contrast needs at least {least} on each side, such as "positive": '
-                '["I love it", "It is great"], "negative": ["I hate it", "It is awful"]'
+                f"{prefix}{name} holds {len(texts)} texts; a contrast needs at least {least} on each side, such as "
+                f'"{prefix}positive": ["I love it", "It is great"], "{prefix}negative": ["I hate it", "It is awful"]'
             )
     both = {_key(text) for text in positive} & {_key(text) for text in negative}
     if both:
