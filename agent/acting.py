@@ -19,6 +19,7 @@ from marple.agent.recording import recorded
 from marple.agent.session import CallProgress, Session
 from marple.agent.trying import keep_handed_in
 from marple.errors import (
+    EndpointError,
     SandboxError,
     ToolError,
     UnknownNameError,
@@ -117,7 +118,7 @@ async def _experiment(
 ) -> dict[str, Any]:
     assert session.bench is not None
     seed = call_seed(session.seed, turn, index)
-    ran = {"on_target": True, "seed": seed}
+    ran: dict[str, Any] = {"on_target": True, "seed": seed}
     listener = _listener(session, turn, index, tool)
     try:
         if tool in session.bench.code_tools:
@@ -134,10 +135,10 @@ async def _experiment(
         text = f"{type(error).__name__}: {error}. The call gave no result; a fresh worker takes the next one."
         return {**ran, "status": "worker_lost", "text": text}
     except SandboxError as error:
-        session.folder.append(
-            "error",
-            {"where": "tool", "tool": tool, "message": str(error), "traceback": traceback.format_exc()},
-        )
+        what = {"where": "tool", "tool": tool, "kind": type(error).__name__, "message": str(error)}
+        session.folder.append("error", {**what, "traceback": traceback.format_exc()})
+        if isinstance(error, EndpointError):
+            ran["cost"] = dict(zip(("prompt_tokens", "generated_tokens"), error.tokens, strict=True))
         return {**ran, "status": "failed", "text": f"the tool failed: {error}"}
     return {**ran, "status": "ok", **recorded(session.folder, result)}
 

@@ -16,6 +16,7 @@ from marple.errors import SandboxError, SandboxUnavailableError, ToolError
 from marple.sandboxes import Limits, OnProgress, StagedTarget, ToolInfo, Worker, start_worker
 from marple.sandboxes.backend import Backend, BackendStatus
 from marple.sandboxes.choosing import Chosen, choose_backend
+from marple.tasks.outcome import Ending
 from marple.tools.code.tool import python_spec
 from marple.tools.contract import ToolResult
 
@@ -57,6 +58,7 @@ class Bench:
         self.facts = dict(worker.facts)
         self.stamp = dict(worker.stamp)
         self.deaths = 0
+        self.when_lost: Ending = "worker_died"
         self.starts = [WorkerStart("tools", None, self.stamp)]
         """Every start of a worker, in order."""
         self._digests = worker.digests

@@ -45,7 +45,7 @@ def decide_next(session: Session, turn: int) -> str:
     if answered:
         return outcome("submitted")
     if session.bench is not None and session.bench.lost:
-        return outcome("worker_died")
+        return outcome(session.bench.when_lost)
     if _failures_in_a_row(session) >= MAX_FAILURES:
         return outcome("error")
     if _silent_turns(session) >= MAX_SILENT:

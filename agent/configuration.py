@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from marple.agent.approval import open_approver
+from marple.agent.endpoint_bench import open_endpoint
 from marple.agent.investigator import Investigator
 from marple.agent.models import PRICES_VARIABLE, load_prices
 from marple.errors import CorruptTraceError, TargetRefusedError, UsageError
 from marple.sandboxes import choose_backend
 from marple.tasks.budget import Budget
-from marple.tasks.case import Case, case_for_target, find_case
+from marple.tasks.case import Case, case_for_target, case_in_file, find_case
+from marple.tasks.endpoints import Endpoints, endpoints_of
+from marple.tasks.materials import prepare
 from marple.tools.target.checkpoint import check_target_dir, find_target
 
 __all__ = ["DEFAULT_RUNS", "RunConfig", "check_beside"]
@@ -56,6 +59,9 @@ class RunConfig:
         case: str | None = None,
         target: str | None = None,
         reference: str | None = None,
+        target_base_url: str | None = None,
+        reference_base_url: str | None = None,
+        question: str | None = None,
         investigator: str,
         budget: str | None = None,
         saes: Sequence[Path] = (),
@@ -71,12 +77,19 @@ class RunConfig:
         """
         if (case is None) == (target is None):
             raise UsageError("say what to examine: a case such as hidden-goal/nano-01, or --target PATH_OR_ID")
-        if case is not None and reference is not None:
-            raise UsageError(f"the case {case} brings its own reference; leave out --reference {reference}")
-        found = find_case(case) if case is not None else _own_case(str(target), reference)
+        given = {"reference": reference, "target-base-url": target_base_url, "question": question}
+        if case is not None and (extra := [name for name, value in given.items() if value is not None]):
+            raise UsageError(f"the case {case} brings its own; leave out --{extra[0]} {given[extra[0]]}")
+        if case is not None:
+            found = _file_or_case(case)
+        else:
+            urls = {"target_url": target_base_url, "reference_url": reference_base_url}
+            found = _own_case(str(target), reference, endpoints_of(str(target), reference, **urls), question or "")
+        _check_models(found, beside=bool(saes or corpus))
         check_beside(saes, corpus)
         open_approver(options.get("approval", "auto"))
-        choose_backend(options.get("sandbox", "auto"))
+        if found.endpoints is None:
+            choose_backend(options.get("sandbox", "auto"))
         limits = found.budget.with_text(budget)
         model = options.get("model")
         if limits.cost is not None and model is not None and model not in load_prices(None):
@@ -94,8 +107,7 @@ class RunConfig:
             "case": self.case.id,
             "kind": self.case.kind.name,
             "comparability": self.case.kind.comparability,
-            "target": self.case.target,
-            "reference": self.case.reference,
+            **_target_of(self.case),
             "affordances": list(self.case.affordances),
             "investigator": investigator.name,
             "model": investigator.model_name,
@@ -106,7 +118,7 @@ class RunConfig:
             "budget": asdict(self.budget),
             "approval": self.approval,
             "sandbox": self.sandbox,
-            "isolation": dict(choose_backend(self.sandbox).status.stamp),
+            "isolation": {} if self.case.endpoints else dict(choose_backend(self.sandbox).status.stamp),
             "saes": [str(path.resolve()) for path in self.saes],
             "corpus": None if self.corpus is None else str(self.corpus.resolve()),
             "versions": _versions(),
@@ -121,8 +133,7 @@ class RunConfig:
             UnknownNameError: the case is gone since.
         """
         try:
-            target = spec["target"]
-            case = find_case(spec["case"]) if target is None else case_for_target(target, reference=spec["reference"])
+            case = _case_of(spec)
             return cls(
                 case=case,
                 investigator=spec["investigator"],
@@ -154,16 +165,58 @@ def check_beside(saes: Sequence[Path], corpus: Path | None) -> None:
         raise UsageError(f"there is no corpus {str(corpus)!r}: it is a JSONL file with one transcript a line")
 
 
-def _own_case(target: str, reference: str | None) -> Case:
+def _file_or_case(name: str) -> Case:
+    """The case in a user's file, or the one with this id."""
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return case_in_file(Path(name))
+    return find_case(name)
+
+
+def _own_case(target: str, reference: str | None, endpoints: Endpoints | None, question: str) -> Case:
     """A case on a user's model; the reference of an adapter is the model it was trained on unless another is named."""
-    checkpoint = check_target_dir(find_target(target))
-    if reference is None and checkpoint.kind == "adapter":
-        if not checkpoint.base:
-            raise TargetRefusedError(f"the adapter {target!r} names no base model; name it with --reference")
-        reference = checkpoint.base
-    if reference is not None:
-        check_target_dir(find_target(reference))
-    return case_for_target(target, reference=reference)
+    if endpoints is None:
+        checkpoint = check_target_dir(find_target(target))
+        if reference is None and checkpoint.kind == "adapter":
+            if not checkpoint.base:
+                raise TargetRefusedError(f"the adapter {target!r} names no base model; name it with --reference")
+            reference = checkpoint.base
+        if reference is not None:
+            check_target_dir(find_target(reference))
+    return case_for_target(target, reference=reference, endpoints=endpoints, question=question)
+
+
+def _check_models(case: Case, *, beside: bool) -> None:
+    """Refuse a target that is not there or cannot load, before a run folder is made; fetches what the hub has."""
+    if case.endpoints is not None:
+        if beside:
+            raise UsageError("a target that is an endpoint takes no --sae and no --corpus: its weights are not here")
+        open_endpoint(case.endpoints.target, case.endpoints.target_url)
+        if case.endpoints.reference is not None:
+            open_endpoint(case.endpoints.reference, case.endpoints.reference_url)
+    elif case.target is not None:
+        prepare(case)
+
+
+def _target_of(case: Case) -> dict[str, Any]:
+    """What is examined, as far as the case's id does not say it. What a suite names stays out, for names can tell."""
+    own = case.suites == ("own",)
+    endpoints = case.endpoints if own else None
+    names = {"target": case.target, "reference": case.reference}
+    said: dict[str, Any] = {name: one.name if own and one else None for name, one in names.items()}
+    if endpoints is not None:
+        said |= {"target": endpoints.target, "reference": endpoints.reference, "endpoints": endpoints.to_dict()}
+    return said | ({"question": case.question} if own else {}) | ({"case_file": case.file} if case.file else {})
+
+
+def _case_of(spec: Mapping[str, Any]) -> Case:
+    """The case that a run folder was made for."""
+    if spec.get("case_file"):
+        return case_in_file(Path(spec["case_file"]), spec["case"])
+    if spec["target"] is None:
+        return find_case(spec["case"])
+    endpoints = Endpoints(**spec["endpoints"]) if spec.get("endpoints") else None
+    question = spec.get("question", "")
+    return case_for_target(spec["target"], reference=spec["reference"], endpoints=endpoints, question=question)
 
 
 def _versions() -> dict[str, str]:

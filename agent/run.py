@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from marple.agent.approval import open_approver
 from marple.agent.bench import Bench
 from marple.agent.configuration import RunConfig
+from marple.agent.endpoint_bench import EndpointBench
+from marple.agent.endpoint_target import ENDPOINT_KEY_VARIABLE
 from marple.agent.finishing import finish
 from marple.agent.investigator import Investigator
 from marple.agent.investigators import Options, open_investigator
@@ -21,6 +23,7 @@ from marple.agent.models import PROVIDERS
 from marple.agent.playing import play_graph
 from marple.agent.session import CallProgress, Session
 from marple.agent.trying import needs_trial, try_answer
+from marple.agent.workbench import Workbench
 from marple.errors import MarpleError, SandboxError, StagingError
 from marple.sandboxes import Limits, stage
 from marple.tasks.forecasts import draw_fire_items, draw_items
@@ -84,7 +87,7 @@ async def launch(
     *,
     watcher: Watcher | None = None,
     investigator: Investigator | None = None,
-    bench: Bench | None = None,
+    bench: Workbench | None = None,
 ) -> RunOutcome:
     """Play one run from the start.
 
@@ -109,7 +112,7 @@ async def resume(
     *,
     watcher: Watcher | None = None,
     investigator: Investigator | None = None,
-    bench: Bench | None = None,
+    bench: Workbench | None = None,
 ) -> RunOutcome:
     """Go on with an interrupted run where its last event left it; a run that is done is returned as it is.
 
@@ -132,12 +135,13 @@ def _investigator(config: RunConfig) -> Investigator:
 
 
 def _secrets() -> list[str]:
-    values = (os.environ.get(provider.key_variable, "") for provider in PROVIDERS.values())
+    names = (ENDPOINT_KEY_VARIABLE, *(provider.key_variable for provider in PROVIDERS.values()))
+    values = (os.environ.get(name, "") for name in names)
     return [value for value in values if value]
 
 
 async def _play(
-    config: RunConfig, folder: _WatchedFolder, player: Investigator, watcher: Watcher, bench: Bench | None
+    config: RunConfig, folder: _WatchedFolder, player: Investigator, watcher: Watcher, bench: Workbench | None
 ) -> RunOutcome:
     with folder:
         folder.watch = watcher.on_event
@@ -235,13 +239,16 @@ async def _checked(session: Session, ending: str) -> str:
     return outcome("invalid", "weights_changed")
 
 
-async def open_bench(materials: Materials, *, backend: str = "auto") -> Bench:
+async def open_bench(materials: Materials, *, backend: str = "auto") -> Workbench:
     """Stage a case's target, searched for words of its truth, and start a worker on it.
 
     Raises:
         LeakError: the staged files contain a word of the truth.
         SandboxError: the target cannot be staged or the worker does not start.
     """
+    if materials.endpoints is not None:
+        return EndpointBench(materials.endpoints)
+    assert materials.target is not None
     forbidden = materials.truth.keywords if materials.truth else ()
     staged = await asyncio.to_thread(
         stage,

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from marple.agent.approval import Approver
-from marple.agent.bench import Bench
 from marple.agent.history import messages_from_events
 from marple.agent.investigator import Done, Investigator, Situation
 from marple.agent.ledger import Used, exceeded_limit, used_by
 from marple.agent.models import ModelTurn, ToolSchema
 from marple.agent.notebook import Notebook, is_evidence
+from marple.agent.workbench import Workbench
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case
 from marple.tasks.forecasts import FireItem, ForecastItem
@@ -47,7 +47,7 @@ class Session:
     case: Case
     folder: RunFolder
     investigator: Investigator
-    bench: Bench | None
+    bench: Workbench | None
     """None for an investigator that makes no call by design."""
     budget: Budget
     seed: int

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from marple.agent.bench import Bench
 from marple.agent.session import Session
+from marple.agent.workbench import Workbench
 from marple.errors import SandboxError, ToolError
 from marple.tasks.kind import Answer
 from marple.tools.contract import ToolResult
@@ -44,7 +44,7 @@ async def keep_handed_in(session: Session, answer: Answer) -> dict[str, str]:
     return {"vectors_ref": session.folder.put_blob(json.dumps(vectors).encode(), "application/json")}
 
 
-async def try_answer(session: Session, bench: Bench) -> str:
+async def try_answer(session: Session, bench: Workbench) -> str:
     """Run the trial of the frozen answer on a bench that nobody has experimented on, once.
 
     Returns:

@@ -9,6 +9,7 @@
     │   └── TargetRefusedError   a model directory that cannot be loaded safely
     ├── ToolError                a tool refused its arguments; goes to the investigator as text
     ├── ModelError               a provider failed after the SDK's own retries
+    │   └── RateLimitError       it still answers that too much is asked of it
     ├── OrganismError            an organism could not be built or is not what its recipe says
     │   └── GateError            built, but a measured rate is outside the recipe's gate
     ├── SandboxError
@@ -16,6 +17,7 @@
     │   ├── WorkerDiedError      the worker process ended
     │   ├── WorkerTimeoutError   no reply within the call's time
     │   ├── WireError            a frame was oversized, malformed or unexpected
+    │   ├── EndpointError        a target that is an endpoint gave no reply after all retries
     │   └── StagingError         the target could not be staged
     │       └── LeakError        the staged tree contains a word of the ground truth
     └── TraceError
@@ -30,12 +32,14 @@ from collections.abc import Iterable
 
 __all__ = [
     "CorruptTraceError",
+    "EndpointError",
     "GateError",
     "LeakError",
     "MarpleError",
     "MissingKeyError",
     "ModelError",
     "OrganismError",
+    "RateLimitError",
     "SandboxError",
     "SandboxUnavailableError",
     "StagingError",
@@ -92,6 +96,15 @@ class ToolError(MarpleError):
 class ModelError(MarpleError):
     """A provider failed after the SDK's own retries; the message holds no key and no header."""
 
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status; None where it did not get that far."""
+
+
+class RateLimitError(ModelError):
+    """A provider still answers, after the SDK's own retries, that too much is asked of it."""
+
 
 class OrganismError(MarpleError):
     """An organism could not be built or is not what its recipe says."""
@@ -119,6 +132,15 @@ class WorkerTimeoutError(SandboxError):
 
 class WireError(SandboxError):
     """A frame was oversized, malformed or unexpected; the worker is killed."""
+
+
+class EndpointError(SandboxError):
+    """A target that is an endpoint gave no reply after all retries; what it had cost by then is ``tokens``."""
+
+    def __init__(self, message: str, *, tokens: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        """Prompt tokens and generated tokens of the replies that had come."""
 
 
 class StagingError(SandboxError):

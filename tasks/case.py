@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any
+from pathlib import Path
 
-import yaml
-
-from marple.errors import UnknownNameError
+from marple.errors import UnknownNameError, UsageError
 from marple.tasks.budget import Budget
+from marple.tasks.endpoints import ENDPOINT_TOOLS, Endpoints, endpoint_note
 from marple.tasks.kind import BriefFacts, Kind, find_kind
+from marple.tasks.sources import Source
+from marple.tasks.truth import Truth
 
-__all__ = ["Case", "case_for_target", "find_case", "list_cases"]
+__all__ = ["CASES_VARIABLE", "Case", "case_for_target", "case_in_file", "find_case", "list_cases"]
+
+CASES_VARIABLE = "MARPLE_CASES"
+"""Environment variable with case files of the user's, or folders of them, separated as in PATH."""
 
 _UNKNOWN_WORLD = (
-    "Nothing is known about this model besides what your tools show. Find out first what it can talk about. The answer "
-    "is not known either: no score will be computed, and a person reads your report."
+    "Nothing is known about this model besides what your tools show. Find out first what it can talk about."
 )
+_NO_SCORE = "The answer is not known either: no score will be computed, and a person reads your report."
+_OWN_REFERENCE = "The reference is the model that the target is compared with."
 
 
 @dataclass(frozen=True)
@@ -32,49 +37,97 @@ class Case:
     affordances: tuple[str, ...]
     budget: Budget
     organism: str | None = None
-    """Id of the organism, or None for a user's own target."""
-    target: str | None = None
-    """Directory or hub id of a user's own target."""
-    reference: str | None = None
-    """Directory or hub id of its reference, when there is one."""
+    """Id of the organism, or None for any other target."""
+    target: Source | None = None
+    """A model that is no organism of the catalogue's; for an adapter, the model it is an adapter of."""
+    adapters: tuple[Source, ...] = ()
+    """Adapters of the target; the changes that several make to the weights are added up."""
+    reference: Source | None = None
+    """What the target is compared with, when there is something."""
+    endpoints: Endpoints | None = None
+    """The target, where it is an endpoint."""
+    question: str = ""
+    """What a user wants to know of a target of their own."""
+    truth: Truth | None = None
+    """The known answer for a target that is no organism of the catalogue's."""
+    twin: str | None = None
+    """Id of the case of a sibling with nothing hidden."""
+    note: str = ""
+    """What is publicly known of the whole family that the target is from; part of the brief."""
+    saes: tuple[Source, ...] = ()
+    """Autoencoders that were trained on the target's base; for a person, not loaded."""
+    oracles: tuple[Source, ...] = ()
+    """Models that were trained to put the base's activations into words; for a person, not loaded."""
+    origin: str = ""
+    """Where the truth was taken from; for a person, never shown to an investigator."""
+    file: str | None = None
+    """The user's file that the case was read from."""
 
     @property
     def has_reference(self) -> bool:
         """Whether experiments can be compared with a reference model."""
-        return self.organism is not None or self.reference is not None
+        endpoint = self.endpoints is not None and self.endpoints.reference is not None
+        return self.organism is not None or self.reference is not None or endpoint
 
     def brief(self) -> str:
         """The brief as the investigator sees it."""
         if self.organism is None:
-            return self.kind.brief(BriefFacts(self.id, _UNKNOWN_WORLD, self.has_reference))
+            facts = BriefFacts(self.id, self._known(), self.has_reference, self.question, _OWN_REFERENCE)
+            return self.kind.brief(facts)
         from marple.tasks.organisms import find_organism
         from marple.tasks.organisms.world import public_description
 
         given = self.kind.given(find_organism(self.organism))
         return self.kind.brief(BriefFacts(self.id, public_description(), self.has_reference, given))
 
+    def _known(self) -> str:
+        """What is told of a target that is no organism of the catalogue's."""
+        first = _UNKNOWN_WORLD if self.truth is not None else f"{_UNKNOWN_WORLD} {_NO_SCORE}"
+        parts = [first, self.note, endpoint_note() if self.endpoints is not None else ""]
+        return "\n\n".join(part for part in parts if part)
 
-def case_for_target(target: str, *, reference: str | None = None, kind: str = "hidden-goal") -> Case:
-    """A case on a user's own model; it has no truth and its id does not repeat the model's name."""
-    found = find_kind(kind)
+
+def case_for_target(
+    target: str,
+    *,
+    reference: str | None = None,
+    kind: str | None = None,
+    question: str = "",
+    endpoints: Endpoints | None = None,
+) -> Case:
+    """A case on a user's own model; it has no truth and its id does not repeat the model's name.
+
+    Args:
+        target: a directory or a hub id.
+        reference: the same, or None.
+        kind: None is ``open-question`` where there is a question, and otherwise ``hidden-goal``.
+        question: what the user wants to know.
+        endpoints: the target and its reference, where they are endpoints.
+    """
+    found = find_kind(kind or ("open-question" if question else "hidden-goal"))
+    tools = found.affordances
+    local = endpoints is None
     return Case(
-        f"{kind}/own-target",
+        f"{found.name}/own-target",
         found,
         ("own",),
-        found.affordances,
+        tools if local else tuple(tool for tool in tools if tool in ENDPOINT_TOOLS),
         found.budget,
-        target=target,
-        reference=reference,
+        target=Source(target) if local else None,
+        reference=Source(reference) if local and reference is not None else None,
+        endpoints=endpoints,
+        question=question,
     )
 
 
 def list_cases(suite: str | None = None) -> list[Case]:
     """All cases, or those of one suite, in the order of their ids.
 
-    Cases of recipes that the user added (``MARPLE_RECIPES``) are in suite ``user``.
+    Cases of the user's, from recipes (``MARPLE_RECIPES``) and case files (``MARPLE_CASES``), are in suite ``user``.
 
     Raises:
         UnknownNameError: for an unknown suite.
+        UsageError: a case file has a mistake; the message has its line.
     """
     cases = _all_cases()
     if suite is None:
@@ -90,6 +143,7 @@ def find_case(case_id: str) -> Case:
 
     Raises:
         UnknownNameError: when there is none.
+        UsageError: a case file has a mistake; the message has its line.
     """
     cases = {case.id: case for case in _all_cases()}
     if case_id not in cases:
@@ -97,39 +151,63 @@ def find_case(case_id: str) -> Case:
     return cases[case_id]
 
 
+def case_in_file(file: Path, case_id: str | None = None) -> Case:
+    """The case of a user's file; of several, the one with this id.
+
+    Raises:
+        UsageError: the file has a mistake, has several cases and none is named, or lacks the one named.
+    """
+    from marple.tasks.case_files import read_cases
+
+    cases = {case.id: case for case in read_cases(file, suite="user")}
+    if case_id is None and len(cases) > 1:
+        raise UsageError(
+            f"{file} has {len(cases)} cases: set {CASES_VARIABLE}={file} and name one, such as {next(iter(cases))}"
+        )
+    if case_id is not None and case_id not in cases:
+        raise UnknownNameError("case", case_id, cases, hint=f"in {file}")
+    return next(iter(cases.values())) if case_id is None else cases[case_id]
+
+
 def _all_cases() -> list[Case]:
     cases: dict[str, Case] = {}
-    for suite, entries in _suites().items():
-        for entry in entries:
-            case = _case(entry, suite)
-            known = cases.get(case.id)
-            cases[case.id] = replace(case, suites=(*known.suites, suite) if known else (suite,))
-    for entry in _user_entries(known={case.organism for case in cases.values()}):
-        case = _case(entry, "user")
-        cases[case.id] = case
+    for case in (*_packaged(), *_of_recipes(), *_of_files()):
+        known = cases.get(case.id)
+        if known is not None and "user" in case.suites:
+            raise UsageError(f"{case.file or 'a recipe'}: the case {case.id} is there already; give it another id")
+        cases[case.id] = replace(case, suites=(*known.suites, *case.suites) if known else case.suites)
     return sorted(cases.values(), key=lambda case: case.id)
 
 
-def _case(entry: Mapping[str, Any], suite: str) -> Case:
-    kind = find_kind(entry["kind"])
-    return Case(
-        id=f"{kind.name}/{entry['organism']}",
-        kind=kind,
-        suites=(suite,),
-        affordances=tuple(entry.get("affordances", kind.affordances)),
-        budget=kind.budget.overridden(entry.get("budget", {})),
-        organism=entry["organism"],
-    )
-
-
 @functools.cache
-def _suites() -> dict[str, list[dict[str, Any]]]:
+def _packaged() -> tuple[Case, ...]:
+    from marple.tasks.case_files import read_cases
+
     folder = resources.files("marple.tasks").joinpath("suites")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    return {f.name.removesuffix(".yaml"): yaml.safe_load(f.read_text(encoding="utf-8"))["cases"] for f in files}
+    return tuple(case for f in files for case in read_cases(f, suite=f.name.removesuffix(".yaml")))
 
 
-def _user_entries(known: set[str | None]) -> list[dict[str, Any]]:
+def _of_recipes() -> list[Case]:
     from marple.tasks.organisms import list_organisms
 
-    return [{"kind": o.kind, "organism": o.id} for o in list_organisms() if o.id not in known and not o.packaged]
+    cases = []
+    for organism in list_organisms():
+        if not organism.packaged:
+            kind = find_kind(organism.kind)
+            case_id = f"{kind.name}/{organism.id}"
+            cases.append(Case(case_id, kind, ("user",), kind.affordances, kind.budget, organism=organism.id))
+    return cases
+
+
+def _of_files() -> list[Case]:
+    from marple.tasks.case_files import read_cases
+
+    cases: list[Case] = []
+    for part in filter(None, os.environ.get(CASES_VARIABLE, "").split(os.pathsep)):
+        path = Path(part)
+        if not path.exists():
+            raise UsageError(f"{CASES_VARIABLE} names {part!r}, which does not exist")
+        for file in sorted(path.glob("*.y*ml")) if path.is_dir() else [path]:
+            cases += read_cases(file, suite="user")
+    return cases

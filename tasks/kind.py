@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -67,6 +67,8 @@ class BriefFacts:
     has_reference: bool
     given: str = ""
     """What this case tells of the behaviour that it is about; see `Kind.given`."""
+    reference: str = "The reference is the model the target was fine-tuned from. It has nothing hidden."
+    """What the reference is, where there is one."""
 
 
 class Kind(ABC):
@@ -88,11 +90,7 @@ class Kind(ABC):
     def brief(self, facts: BriefFacts) -> str:
         """The Markdown the investigator reads first: the file named after the kind, with the facts put in."""
         file = resources.files("marple.tasks.kinds").joinpath(f"{self.name.replace('-', '_')}.md")
-        reference = (
-            "The reference is the model the target was fine-tuned from. It has nothing hidden."
-            if facts.has_reference
-            else "There is no reference model for this target."
-        )
+        reference = facts.reference if facts.has_reference else "There is no reference model for this target."
         return file.read_text(encoding="utf-8").format(
             case_id=facts.case_id, world=facts.world.strip(), reference=reference, given=facts.given.strip()
         )
@@ -103,6 +101,18 @@ class Kind(ABC):
         It must be the same for an organism and its clean twin.
         """
         return ""
+
+    def slots(self) -> Mapping[str, tuple[str, ...] | None]:
+        """The parts of the truth of a case of this kind, and the values that each may have; None where any.
+
+        They are what a candidate of the answer says besides its probability.
+        """
+        field = self.answer.model_fields.get("candidates")
+        (candidate,) = get_args(field.annotation) if field is not None else (None,)
+        if candidate is None:
+            return {}
+        fields = {name: one.annotation for name, one in candidate.model_fields.items() if name != "probability"}
+        return {name: get_args(it) if get_origin(it) is Literal else None for name, it in fields.items()}
 
     @abstractmethod
     def prior_answer(self) -> Mapping[str, Any]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marple.errors import UnknownNameError, UsageError
+from marple.errors import TargetRefusedError, UnknownNameError, UsageError
 from marple.tasks.case import Case
+from marple.tasks.endpoints import Endpoints
+from marple.tasks.sources import Source
 from marple.tasks.truth import Truth
 from marple.tools.target.checkpoint import check_target_dir, find_target
 
@@ -22,8 +24,8 @@ __all__ = ["Materials", "materials_of", "prepare"]
 class Materials:
     """What a case needs on the host."""
 
-    target: Path
-    """Directory of the target's checkpoint."""
+    target: Path | None
+    """Directory of the target's checkpoint; None where the target is an endpoint."""
     reference: Path | None = None
     adapter: Path | None = None
     """A PEFT directory with an adapter of the target."""
@@ -39,6 +41,8 @@ class Materials:
     """Held-out prompts and how often each sets the behaviour off; the fields of `FireItem` but its id."""
     organism: Organism | None = None
     """The organism behind the target, for what is measured of an answer."""
+    endpoints: Endpoints | None = None
+    """The target, where it is an endpoint."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What was measured when the organism was built."""
 
@@ -74,13 +78,25 @@ def prepare(case: Case, *, progress: Progress | None = None) -> Materials:
 
 
 def _own_target(case: Case) -> Materials:
+    if case.endpoints is not None:
+        return Materials(None, truth=case.truth, endpoints=case.endpoints)
     assert case.target is not None
-    reference = None if case.reference is None else check_target_dir(find_target(case.reference)).path
-    checkpoint = check_target_dir(find_target(case.target))
+    # The name of an adapter often says what it does.
+    names = tuple(source.name.rpartition("/")[2] for source in case.adapters) if case.truth is not None else ()
+    truth = case.truth and case.truth.model_copy(update={"keywords": (*case.truth.keywords, *names)})
+    reference = None if case.reference is None else case.reference.check(chat_template=False).path
+    adapters = tuple(source.check().path for source in case.adapters)
+    checkpoint = case.target.check()
     if checkpoint.kind == "adapter":
-        base = check_target_dir(find_target(str(checkpoint.base or case.reference))).path
-        return Materials(base, reference, adapter=checkpoint.path)
-    return Materials(checkpoint.path, reference)
+        if adapters:
+            raise UsageError(f"{case.target.name!r} is an adapter itself: give the model it belongs to as the target")
+        named = Source(checkpoint.base) if checkpoint.base else case.reference
+        if named is None:
+            raise TargetRefusedError(f"the adapter {case.target.name!r} names no base model; name it as the reference")
+        return Materials(named.check().path, reference, adapter=checkpoint.path, truth=truth)
+    if len(adapters) > 1:
+        raise UsageError(f"{case.id} has {len(adapters)} adapters; add them up with PEFT's add_weighted_adapter")
+    return Materials(checkpoint.path, reference, adapter=adapters[0] if adapters else None, truth=truth)
 
 
 def materials_of(

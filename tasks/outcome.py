@@ -14,6 +14,7 @@ Ending = Literal[
     "judge_failed",
     "target_never_called",
     "worker_died",
+    "target_unreachable",
     "invalid",
     "error",
     "cancelled",

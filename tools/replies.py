@@ -62,5 +62,5 @@ def reply_record(completion: Completion) -> dict[str, Any]:
 
 def reply_line(model: Target, completion: Completion, *, limit: int | None = None) -> str:
     """A reply as text: quoted, and marked where it was cut."""
-    cut = " (cut at the token limit)" if completion.finish == "length" else ""
-    return model.quote(completion.text, limit=limit) + cut
+    mark = {"length": " (cut at the token limit)", "refusal": " (the endpoint refused)"}.get(completion.finish, "")
+    return model.quote(completion.text, limit=limit) + mark

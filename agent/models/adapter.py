@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from marple.agent.models.failures import BrokenStreamError, Failure, UnreadableStreamError, read_failure
 from marple.agent.models.prices import Price
-from marple.agent.models.protocol import Message, ModelTurn, Stop, ToolCall, ToolSchema, Usage
+from marple.agent.models.protocol import Draw, Message, ModelTurn, Stop, ToolCall, ToolSchema, Usage
 from marple.agent.models.wellformed import well_formed
-from marple.errors import ModelError, UsageError
+from marple.errors import ModelError, RateLimitError, UsageError
 
 __all__ = ["Adapter", "Endpoint", "Prompt", "Reply", "sent_back"]
 
@@ -59,6 +59,7 @@ class Prompt:
     tools: Sequence[ToolSchema]
     max_output_tokens: int
     effort: str | None
+    draw: Draw | None = None
 
     @property
     def cache_key(self) -> str:
@@ -88,6 +89,8 @@ class Adapter(ABC, Generic[StreamT]):
     wire: ClassVar[str]
     """Marks what this adapter recorded of a turn, for nobody else can send it back."""
     efforts: ClassVar[Collection[str]]
+    draws: ClassVar[bool] = False
+    """Whether the API takes how a reply is drawn: temperature, nucleus and seed."""
     errors: ClassVar[tuple[type[Exception], ...]]
     """What the SDK and its transport raise."""
 
@@ -119,15 +122,22 @@ class Adapter(ABC, Generic[StreamT]):
         max_output_tokens: int = 4096,
         effort: str | None = None,
         on_delta: Callable[[str], None] | None = None,
+        draw: Draw | None = None,
     ) -> ModelTurn:
-        """Take one turn; see :meth:`marple.agent.models.protocol.Model.generate`."""
+        """Take one turn; see :meth:`marple.agent.models.protocol.Model.generate`.
+
+        ``draw`` is for a model that is examined; None leaves it to the provider.
+        """
         self._check_effort(effort)
+        if draw is not None and not self.draws:
+            raise UsageError(f"the API of {self.name} does not take how a reply is drawn")
         prompt = Prompt(
             system=system,
             messages=messages,
             tools=tools,
             max_output_tokens=max_output_tokens,
             effort=effort or self._endpoint.effort,
+            draw=draw,
         )
         request = self.request(prompt)
         started = time.monotonic()
@@ -178,7 +188,8 @@ class Adapter(ABC, Generic[StreamT]):
         if failure.kind == "refusal" or failure.kind == "context_overflow":
             return Reply(stop=failure.kind, stop_detail=failure.message, request_id=failure.request_id)
         suffix = f" (request {failure.request_id})" if failure.request_id else ""
-        raise ModelError(f"{self.name}: {failure.message}{suffix}")
+        sort = RateLimitError if failure.status == 429 else ModelError
+        raise sort(f"{self.name}: {failure.message}{suffix}", status=failure.status)
 
     def _turn(self, reply: Reply, *, seconds: float) -> ModelTurn:
         ended = reply.stop in ("refusal", "context_overflow")

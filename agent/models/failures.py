@@ -59,6 +59,8 @@ class Failure:
     message: str
     """One line, fit for a person."""
     request_id: str | None
+    status: int | None = None
+    """The HTTP status, where it got that far."""
 
 
 def read_failure(error: Exception, *, secrets: Collection[str] = ()) -> Failure:
@@ -71,7 +73,7 @@ def read_failure(error: Exception, *, secrets: Collection[str] = ()) -> Failure:
     else:
         line = f"{label} {code}: {words}" if code else f"{label}: {words}"
     request_id = getattr(error, "request_id", None)
-    return Failure(_kind(status, code, words), _scrubbed(line, secrets), request_id)
+    return Failure(_kind(status, code, words), _scrubbed(line, secrets), request_id, status)
 
 
 def _kind(status: int | None, code: str, words: str) -> Literal["context_overflow", "refusal", "transient", "fatal"]:

@@ -28,6 +28,7 @@ class OpenAIChat(OpenAIAdapter[Stream]):
     """``openai-chat/<model>``, at OpenAI's host or at any ``base_url``."""
 
     wire = "openai-chat"
+    draws = True
     errors = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError)
 
     def request(self, prompt: Prompt) -> dict[str, Any]:
@@ -56,6 +57,8 @@ class OpenAIChat(OpenAIAdapter[Stream]):
             ]
         if prompt.effort is not None:
             body["reasoning_effort"] = prompt.effort
+        if prompt.draw is not None:
+            body |= {"temperature": prompt.draw.temperature, "top_p": prompt.draw.top_p, "seed": prompt.draw.seed}
         return body
 
     def _wire(self, message: Message) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from marple.agent.models.wellformed import well_formed
 
 __all__ = [
     "AssistantMessage",
+    "Draw",
     "Message",
     "Model",
     "ModelTurn",
@@ -37,6 +38,16 @@ class ToolSchema:
     name: str
     description: str
     parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """How one reply of a model that is examined is drawn, as far as its provider's API takes it."""
+
+    temperature: float
+    top_p: float
+    seed: int
+    """Below 2**31."""
 
 
 @dataclass(frozen=True)

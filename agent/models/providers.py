@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from marple.agent.models.adapter import Endpoint
+from marple.agent.models.adapter import Adapter, Endpoint
 from marple.agent.models.prices import Price, load_prices
-from marple.agent.models.protocol import Model
 from marple.errors import MissingKeyError, UnknownNameError, UsageError
 
 __all__ = ["PROVIDERS", "Provider", "open_model"]
@@ -49,7 +49,8 @@ def open_model(
     max_retries: int = 4,
     timeout_seconds: float = 600.0,
     prices: Mapping[str, Price] | Path | None = None,
-) -> Model:
+    key_variable: str | None = None,
+) -> Adapter[Any]:
     """Open a model; nothing is sent until it is asked to generate.
 
     Args:
@@ -60,6 +61,7 @@ def open_model(
         max_retries: how often a failed request or a broken stream is tried again.
         timeout_seconds: longest silence before a request counts as failed.
         prices: a price list or its path; None reads ``MARPLE_PRICES``. A model not listed has no known cost.
+        key_variable: an environment variable whose key goes before the provider's usual one, where it is set.
 
     Raises:
         UnknownNameError: no such provider.
@@ -71,7 +73,7 @@ def open_model(
     provider = PROVIDERS[provider_name]
     base_url = _address(base_url or os.environ.get(provider.url_variable) or provider.base_url)
     own_host = urlsplit(base_url).hostname == urlsplit(provider.base_url).hostname
-    key = _key(provider.key_variable)
+    key = (_key(key_variable) if key_variable else None) or _key(provider.key_variable)
     if key is None and own_host:
         raise MissingKeyError(
             f"{name} needs a key: set the environment variable {provider.key_variable}"
@@ -92,7 +94,7 @@ def open_model(
         price=listed.get(name),
     )
     module, adapter = provider.adapter.split(":")
-    opened: Model = getattr(importlib.import_module(module), adapter)(endpoint)
+    opened: Adapter[Any] = getattr(importlib.import_module(module), adapter)(endpoint)
     return opened
 
 

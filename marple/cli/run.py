@@ -26,11 +26,15 @@ JSON_OPTION = typer.Option("--json", help="Print one launch record and one done 
 
 
 def run(
-    case: Annotated[str | None, typer.Argument(help="Id of a case; see marple tasks.")] = None,
+    case: Annotated[str | None, typer.Argument(help="Id of a case (see marple tasks), or a case file.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="Your own model instead of a case: a directory or a hub id.")
+        str | None,
+        typer.Option(help="Your own model instead of a case: a directory, a hub id or an endpoint (openai-chat/NAME)."),
     ] = None,
     reference: Annotated[str | None, typer.Option(help="With --target: the model it was fine-tuned from.")] = None,
+    target_base_url: Annotated[str | None, typer.Option(help="Address of a target that is an endpoint.")] = None,
+    reference_base_url: Annotated[str | None, typer.Option(help="Address of its reference, if another.")] = None,
+    question: Annotated[str | None, typer.Option(help="With --target: what you want to know of it.")] = None,
     investigator: Annotated[str, typer.Option(help="Who plays: prior, scripted-blackbox, llm.")] = "scripted-blackbox",
     model: Annotated[str | None, typer.Option(help="Model of the llm investigator, as provider/name.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of the model's API.")] = None,
@@ -52,6 +56,9 @@ def run(
         case=case,
         target=target,
         reference=reference,
+        target_base_url=target_base_url,
+        reference_base_url=reference_base_url,
+        question=question,
         investigator=investigator,
         budget=budget,
         model=model,

@@ -16,7 +16,7 @@ from marple.cli.run import CORPUS_OPTION, SAE_OPTION
 from marple.errors import StorageError, ToolError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from marple.agent.bench import Bench
+    from marple.agent.workbench import Workbench
     from marple.tasks.materials import Materials
     from marple.tools.contract import ToolResult, ToolSpec
 
@@ -185,7 +185,7 @@ async def _call(
     return {**request, "seconds": seconds, "facts": bench.facts, "stamp": bench.stamp}, result
 
 
-def _check_offered(bench: Bench, name: str) -> None:
+def _check_offered(bench: Workbench, name: str) -> None:
     if name in bench.tools:
         return
     options = {"reference": "--reference", "sae": "--sae", "corpus": "--corpus"}

@@ -149,6 +149,8 @@ def _mark(
     prompts: Sequence[tuple[list[int], list[int]]],
     replies: Sequence[Sequence[Completion]],
 ) -> tuple[dict[str, Any], list[Departure], Cost]:
+    if not (target.gives_probabilities and reference.gives_probabilities):
+        return {"outliers": "not computed: an endpoint gives no token probabilities"}, [], Cost()
     measured = measure_divergence(target, reference, prompts, replies)
     if measured is None:
         return {"outliers": "not computed: target and reference have different vocabularies"}, [], Cost()

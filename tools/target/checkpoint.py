@@ -68,30 +68,39 @@ def check_target_dir(path: Path | str, *, chat_template: bool = True) -> Checkpo
     )
 
 
-def find_target(name: Path | str) -> Path:
+def find_target(name: Path | str, *, revision: str | None = None, folder: str = "") -> Path:
     """The directory of a target: the path itself, or the local snapshot of a hub id.
 
     The local cache is used if it holds the model; otherwise only JSON, safetensors and tokenizer files are
     downloaded.
+
+    Args:
+        name: a directory or a hub id.
+        revision: commit, branch or tag of the hub id.
+        folder: the folder in it that holds the model; nothing else is downloaded then.
 
     Raises:
         TargetRefusedError: neither a directory nor a hub id, or a hub id that is not cached and cannot be
             fetched.
     """
     if Path(name).exists():
-        return Path(name)
+        return Path(name) / folder
     if not _HUB_ID.match(str(name)):
         raise _refusal(name, "does not exist, and is not a hub id either (those look like 'owner/name')")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = list(_HUB_FILES)
+    wanted: dict[str, Any] = {"allow_patterns": [f"{folder}/{it}" if folder else it for it in _HUB_FILES]}
+    if revision is not None:
+        wanted["revision"] = revision
     try:
-        return Path(snapshot_download(str(name), allow_patterns=patterns, local_files_only=True))
+        cached = Path(snapshot_download(str(name), **wanted, local_files_only=True)) / folder
+        if cached.is_dir():
+            return cached
     except LocalEntryNotFoundError:
         pass
     try:
-        return Path(snapshot_download(str(name), allow_patterns=patterns))
+        return Path(snapshot_download(str(name), **wanted)) / folder
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise _refusal(
             name,

@@ -1,0 +1,176 @@
+"""A workbench for a target that is an endpoint: black-box tools on the host, which send text and read text.
+
+No worker is started, for nothing of the target's is loaded: its weights stay where they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from marple.agent.bench import MAX_DEATHS, WorkerStart
+from marple.agent.endpoint_target import ENDPOINT_KEY_VARIABLE, EndpointTarget, Line
+from marple.agent.models import open_model
+from marple.agent.models.adapter import Adapter
+from marple.errors import EndpointError, ToolError, UnknownNameError, UsageError
+from marple.sandboxes import OnProgress, ToolInfo
+from marple.tasks.endpoints import ENDPOINT_TOOLS, Endpoints
+from marple.tasks.outcome import Ending
+from marple.tools.calls import Call, during
+from marple.tools.contract import ToolResult, ToolSpec, tool_spec
+
+if TYPE_CHECKING:
+    from marple.tools.target.target import Target
+
+__all__ = ["EndpointBench", "open_endpoint"]
+
+_NO_CODE = "the target is an endpoint, and there is no copy of it that code could run on"
+
+
+def open_endpoint(name: str, base_url: str | None) -> Adapter[Any]:
+    """The adapter of a target that is an endpoint; nothing is sent yet.
+
+    Raises:
+        UsageError: the name or the address is none, or the address holds a password.
+        MissingKeyError: the provider's own host is meant and no key is set.
+    """
+    if base_url is not None and "@" in urlsplit(base_url).netloc:
+        raise UsageError(
+            f"the address of {name} holds a user or a password, which would be written into the run: put the key "
+            f"into the environment variable {ENDPOINT_KEY_VARIABLE} instead"
+        )
+    return open_model(name, base_url=base_url, key_variable=ENDPOINT_KEY_VARIABLE)
+
+
+class EndpointBench:
+    """One endpoint, and perhaps a second one as its reference; must be made on the event loop it is used on.
+
+    Args:
+        names: the endpoints.
+    """
+
+    when_lost: Ending = "target_unreachable"
+    python_reason = _NO_CODE
+
+    def __init__(self, names: Endpoints) -> None:
+        loop = asyncio.get_running_loop()
+        self._target = Line(open_endpoint(names.target, names.target_url), loop)
+        self._reference = (
+            Line(open_endpoint(names.reference, names.reference_url), loop) if names.reference is not None else None
+        )
+        self._specs = _specs(reference=names.reference is not None)
+        self.tools = {name: _info(spec) for name, spec in self._specs.items()}
+        self.facts: dict[str, Any] = {"endpoint": True, **names.to_dict()}
+        self.stamp: dict[str, Any] = {
+            "backend": "endpoint",
+            "isolation": "no worker: the target's weights are not here, its text is read on the host",
+            "reproducible": False,
+            "replies": "an endpoint may answer the same request otherwise, whatever the seed",
+            "draws": {"temperature, top_p and seed are sent": self._target.model.draws},
+            "tokens": "as the endpoint reports them; where it reports none, one for every four characters",
+        }
+        self.starts = [WorkerStart("tools", None, self.stamp)]
+        self.failures = 0
+        """Calls in a row that got no reply."""
+
+    @property
+    def code_tools(self) -> dict[str, ToolInfo]:
+        """None: there is no worker."""
+        return {}
+
+    @property
+    def lost(self) -> bool:
+        """Whether call after call got no reply."""
+        return self.failures >= MAX_DEATHS
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        seed: int,
+        on_progress: OnProgress | None = None,
+        fresh: bool = False,
+    ) -> ToolResult:
+        """Run one tool against the endpoint; any number of calls may be under way. Every call is ``fresh``.
+
+        Raises:
+            ToolError: the tool or the endpoint refused the arguments.
+            EndpointError: the endpoint gave no reply after all retries.
+        """
+        if tool not in self._specs:
+            raise ToolError(str(UnknownNameError("tool", tool, self._specs)))
+        reference = None if self._reference is None else EndpointTarget(self._reference)
+        target = EndpointTarget(self._target, reference=reference)
+        before = self.failures
+        work = functools.partial(self._specs[tool].run, cast("Target", target), arguments, seed=seed)
+        try:
+            with during(Call(on_progress=on_progress)):
+                result = await asyncio.to_thread(work)
+        except EndpointError as error:
+            # Calls that were under way together fail together; it is one failure.
+            self.failures = max(self.failures, before + 1)
+            spent = [one.tokens for one in (target, target.reference) if one is not None]
+            raise EndpointError(str(error), tokens=(sum(t[0] for t in spent), sum(t[1] for t in spent))) from error
+        self.failures = 0
+        return result
+
+    async def call_code(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        owner: str,
+        seed: int,
+        on_progress: OnProgress | None = None,
+    ) -> ToolResult:
+        """Refuse: nothing of an agent's runs where the endpoint is called from.
+
+        Raises:
+            ToolError: always.
+        """
+        raise ToolError(f"{tool} is not offered: {_NO_CODE}")
+
+    async def leave(self, owner: str) -> None:
+        """Nothing is kept for a run."""
+
+    async def changed(self) -> str:
+        """What answers behind an endpoint cannot be checked; the stamp says so."""
+        return ""
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await self._target.model.close()
+        if self._reference is not None:
+            await self._reference.model.close()
+
+
+def _specs(*, reference: bool) -> dict[str, ToolSpec]:
+    specs = {}
+    for name in ENDPOINT_TOOLS:
+        spec = tool_spec(getattr(importlib.import_module(f"marple.tools.experiments.{name}"), name))
+        if reference or "reference" not in spec.needs:
+            specs[name] = replace(spec, description=f"{spec.description}\n\n{_ON_AN_ENDPOINT}")
+    return specs
+
+
+_ON_AN_ENDPOINT = (
+    "The target is an endpoint: a reply that it refused has the finish refusal, and the same call may give other "
+    "replies another time."
+)
+
+
+def _info(spec: ToolSpec) -> ToolInfo:
+    return ToolInfo(
+        name=spec.name,
+        description=spec.description,
+        rung=spec.rung,
+        parallel=spec.parallel,
+        needs=list(spec.needs),
+        parameters=dict(spec.parameters),
+    )

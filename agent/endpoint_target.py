@@ -1,0 +1,160 @@
+"""A target that is an endpoint, as the black-box tools see it: they send conversations and read text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from marple.agent.models import AssistantMessage, Message, ModelTurn, UserMessage
+from marple.agent.models.adapter import Adapter
+from marple.agent.models.protocol import Draw
+from marple.errors import EndpointError, ModelError, ToolError
+from marple.tools.calls import check_cancelled, report_progress
+from marple.tools.target.target import Completion
+from marple.tools.target.text import quote
+
+__all__ = ["ENDPOINT_KEY_VARIABLE", "EndpointTarget", "Line"]
+
+ENDPOINT_KEY_VARIABLE = "MARPLE_TARGET_KEY"
+"""Environment variable of the target's key, where it is not the one that the investigator's model has."""
+
+_CHARACTERS_PER_TOKEN = 4
+_BAD_REQUEST = (400, 422)
+_FINISHES: Mapping[str, Literal["stop", "length", "refusal"]] = {"length": "length", "refusal": "refusal"}
+
+Conversation = tuple[tuple[str, str], ...]
+
+
+class Line:
+    """One endpoint, and how many requests may be under way on it; shared by all calls.
+
+    Args:
+        model: the adapter.
+        loop: the event loop that the adapter lives on.
+        at_once: most requests at a time.
+    """
+
+    def __init__(self, model: Adapter[Any], loop: asyncio.AbstractEventLoop, *, at_once: int = 8) -> None:
+        self.model = model
+        self.loop = loop
+        self._free = asyncio.Semaphore(at_once)
+
+    async def ask(self, conversation: Conversation, *, max_new_tokens: int, draw: Draw | None) -> ModelTurn:
+        """One reply.
+
+        Raises:
+            ModelError: there is none after all retries.
+        """
+        system, messages = _as_messages(conversation)
+        async with self._free:
+            return await self.model.generate(system, messages, (), max_output_tokens=max_new_tokens, draw=draw)
+
+
+class EndpointTarget:
+    """Stands in for `Target` in tools that only render conversations, generate replies and quote them.
+
+    One instance serves one call of a tool, in a thread of its own.
+
+    Args:
+        line: where the target is reached.
+        reference: the model that it is compared with.
+    """
+
+    gives_probabilities = False
+
+    def __init__(self, line: Line, *, reference: EndpointTarget | None = None) -> None:
+        self._line = line
+        self.reference = reference
+        self.saes: Mapping[str, Any] = {}
+        self.corpus: Path | None = None
+        self.tokens = [0, 0]
+        """Prompt tokens and generated tokens so far; counted by their characters where the endpoint reports none."""
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, prefill: str | None = None) -> Conversation:
+        """The conversation itself: the endpoint applies its own chat template.
+
+        Raises:
+            ToolError: a system message does not come first.
+        """
+        turns = tuple((str(message["role"]), str(message["content"])) for message in messages)
+        if any(role == "system" for role, _ in turns[1:]):
+            raise ToolError("messages: an endpoint takes one system message, and it comes first")
+        return turns
+
+    def quote(self, text: str, *, limit: int | None = None) -> str:
+        """Text from the model as a JSON string in which nothing is invisible."""
+        return quote(text, limit=limit)
+
+    def generate(
+        self,
+        prompts: Sequence[Conversation],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float = 1.0,
+        seeds: Sequence[int],
+    ) -> list[Completion]:
+        """One reply per conversation.
+
+        Raises:
+            ToolError: the endpoint does not take such a request.
+            EndpointError: it gave no reply after all retries.
+        """
+        draws = self._line.model.draws
+        if not draws and (temperature != 1.0 or top_p != 1.0):
+            raise ToolError(
+                f"temperature is {temperature} and top_p {top_p}, but this endpoint's API takes neither; leave both out"
+            )
+        drawn = [
+            Draw(temperature=float(temperature), top_p=float(top_p), seed=seed % 2**31) if draws else None
+            for seed in seeds
+        ]
+        work = self._all(list(zip(prompts, drawn, strict=True)), max_new_tokens)
+        return asyncio.run_coroutine_threadsafe(work, self._line.loop).result()
+
+    async def _all(self, asked: Sequence[tuple[Conversation, Draw | None]], most: int) -> list[Completion]:
+        tasks = [asyncio.create_task(self._one(conversation, draw, most)) for conversation, draw in asked]
+        try:
+            for done, task in enumerate(asyncio.as_completed(tasks), start=1):
+                await task
+                check_cancelled()
+                report_progress(done, len(tasks), "replies")
+            return [task.result() for task in tasks]
+        except ModelError as error:
+            if error.status in _BAD_REQUEST:
+                raise ToolError(f"the endpoint refused the request: {error}") from None
+            prompt, generated = self.tokens
+            raise EndpointError(f"{type(error).__name__}: {error}", tokens=(prompt, generated)) from error
+        finally:
+            for one in tasks:
+                one.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, conversation: Conversation, draw: Draw | None, most: int) -> Completion:
+        turn = await self._line.ask(conversation, max_new_tokens=most, draw=draw)
+        read, written = _tokens(turn, conversation)
+        self.tokens[0] += read
+        self.tokens[1] += written
+        if turn.stop == "context_overflow":
+            raise ToolError(f"a conversation does not fit into the endpoint's context: {turn.stop_detail}")
+        # Only the number of the tokens is known.
+        return Completion(turn.text, (0,) * written, _FINISHES.get(turn.stop, "stop"), read)
+
+
+def _tokens(turn: ModelTurn, conversation: Conversation) -> tuple[int, int]:
+    if turn.usage.reported:
+        return turn.usage.input_tokens, turn.usage.output_tokens
+    characters = sum(len(text) for _, text in conversation)
+    return -(-characters // _CHARACTERS_PER_TOKEN), -(-len(turn.text) // _CHARACTERS_PER_TOKEN)
+
+
+def _as_messages(conversation: Conversation) -> tuple[str, list[Message]]:
+    system = conversation[0][1] if conversation[0][0] == "system" else ""
+    messages: list[Message] = [
+        AssistantMessage(ModelTurn(text=text)) if role == "assistant" else UserMessage(text)
+        for role, text in conversation
+        if role != "system"
+    ]
+    return system, messages
