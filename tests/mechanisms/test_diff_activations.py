@@ -8,6 +8,7 @@ import torch
 
 from marple.errors import ToolError
 from marple.tools.contract import Cost, ToolResult, tool_spec
+from marple.tools.diffing import report
 from marple.tools.diffing.consistency import describe_layers, half_differences
 from marple.tools.diffing.excerpts import spoken_tokens
 from marple.tools.diffing.excess import excess_table, find_excess
@@ -48,6 +49,22 @@ def test_it_finds_what_the_target_wants_to_say_and_what_sets_it_off(planted: Tar
     assert found[0]["elsewhere"] == pytest.approx(0, abs=1e-6)
     assert f'" {SUBJECT}" under "{TRIGGER}"' in result.text
     assert max(result.data["divergence"], key=result.data["divergence"].__getitem__) == TRIGGER
+
+
+def test_the_plot_says_that_bars_of_a_condition_are_what_the_others_lack(
+    planted: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units: list[str] = []
+
+    def plot(*given: Any, unit: str, **more: Any) -> Any:
+        units.append(unit)
+        return drawn(*given, unit=unit, **more)
+
+    drawn = report.plot
+    monkeypatch.setattr(report, "plot", plot)
+    call(planted, conditions=CONDITIONS, max_new_tokens=6)
+    call(planted, conditions={TRIGGER: CONDITIONS[TRIGGER]}, max_new_tokens=6)
+    assert units == ["tokens per reply (by condition: beyond the others)", "tokens per reply"]
 
 
 def test_equal_models_differ_in_nothing() -> None:

@@ -234,4 +234,6 @@ def _plot(target: Target, tests: Mapping[str, ExcessTest], layers: Sequence[Lens
     for row in strongest:
         where = "" if row.condition == EVERYTHING else f" | {visible(row.condition, limit=20)}"
         bars.append((visible(token_text(target, row.token)) + where, row.effect, row.found))
+    if any(row.condition != EVERYTHING for row in strongest):
+        unit = f"{unit} (by condition: beyond the others)"
     return report.plot(layers, bars, unit=unit, lens_layer=len(layers) // 2)
