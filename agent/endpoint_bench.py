@@ -32,7 +32,7 @@ __all__ = ["EndpointBench", "open_endpoint"]
 _NO_CODE = "the target is an endpoint, and there is no copy of it that code could run on"
 
 
-def open_endpoint(name: str, base_url: str | None) -> Adapter[Any]:
+def open_endpoint(name: str, base_url: str | None, *, max_retries: int = 4) -> Adapter[Any]:
     """The adapter of a target that is an endpoint; nothing is sent yet.
 
     Raises:
@@ -44,7 +44,7 @@ def open_endpoint(name: str, base_url: str | None) -> Adapter[Any]:
             f"the address of {name} holds a user or a password, which would be written into the run: put the key "
             f"into the environment variable {ENDPOINT_KEY_VARIABLE} instead"
         )
-    return open_model(name, base_url=base_url, key_variable=ENDPOINT_KEY_VARIABLE)
+    return open_model(name, base_url=base_url, max_retries=max_retries, key_variable=ENDPOINT_KEY_VARIABLE)
 
 
 class EndpointBench:
@@ -52,17 +52,18 @@ class EndpointBench:
 
     Args:
         names: the endpoints.
+        max_retries: how often a request that failed is made again, after as long as the endpoint says.
     """
 
     when_lost: Ending = "target_unreachable"
     python_reason = _NO_CODE
 
-    def __init__(self, names: Endpoints) -> None:
-        loop = asyncio.get_running_loop()
-        self._target = Line(open_endpoint(names.target, names.target_url), loop)
-        self._reference = (
-            Line(open_endpoint(names.reference, names.reference_url), loop) if names.reference is not None else None
-        )
+    def __init__(self, names: Endpoints, *, max_retries: int = 4) -> None:
+        def line(name: str, url: str | None) -> Line:
+            return Line(open_endpoint(name, url, max_retries=max_retries), asyncio.get_running_loop())
+
+        self._target = line(names.target, names.target_url)
+        self._reference = None if names.reference is None else line(names.reference, names.reference_url)
         self._specs = _specs(reference=names.reference is not None)
         self.tools = {name: _info(spec) for name, spec in self._specs.items()}
         self.facts: dict[str, Any] = {"endpoint": True, **names.to_dict()}

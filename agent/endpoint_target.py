@@ -11,7 +11,7 @@ from marple.agent.models import AssistantMessage, Message, ModelTurn, UserMessag
 from marple.agent.models.adapter import Adapter
 from marple.agent.models.protocol import Draw
 from marple.errors import EndpointError, ModelError, ToolError
-from marple.tools.calls import check_cancelled, report_progress
+from marple.tools.calls import report_progress
 from marple.tools.target.target import Completion
 from marple.tools.target.text import quote
 
@@ -39,17 +39,8 @@ class Line:
     def __init__(self, model: Adapter[Any], loop: asyncio.AbstractEventLoop, *, at_once: int = 8) -> None:
         self.model = model
         self.loop = loop
-        self._free = asyncio.Semaphore(at_once)
-
-    async def ask(self, conversation: Conversation, *, max_new_tokens: int, draw: Draw | None) -> ModelTurn:
-        """One reply.
-
-        Raises:
-            ModelError: there is none after all retries.
-        """
-        system, messages = _as_messages(conversation)
-        async with self._free:
-            return await self.model.generate(system, messages, (), max_output_tokens=max_new_tokens, draw=draw)
+        self.free = asyncio.Semaphore(at_once)
+        """Held while a request is under way."""
 
 
 class EndpointTarget:
@@ -115,25 +106,38 @@ class EndpointTarget:
         return asyncio.run_coroutine_threadsafe(work, self._line.loop).result()
 
     async def _all(self, asked: Sequence[tuple[Conversation, Draw | None]], most: int) -> list[Completion]:
-        tasks = [asyncio.create_task(self._one(conversation, draw, most)) for conversation, draw in asked]
-        try:
-            for done, task in enumerate(asyncio.as_completed(tasks), start=1):
-                await task
-                check_cancelled()
-                report_progress(done, len(tasks), "replies")
-            return [task.result() for task in tasks]
-        except ModelError as error:
-            if error.status in _BAD_REQUEST:
-                raise ToolError(f"the endpoint refused the request: {error}") from None
-            prompt, generated = self.tokens
-            raise EndpointError(f"{type(error).__name__}: {error}", tokens=(prompt, generated)) from error
-        finally:
-            for one in tasks:
-                one.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        replies: list[Completion] = []
+        failed: list[Exception] = []
+
+        async def one(conversation: Conversation, draw: Draw | None) -> Completion | None:
+            async with self._line.free:
+                if failed:  # what has not been sent yet is not paid for
+                    return None
+                try:
+                    reply = await self._one(conversation, draw, most)
+                except (ModelError, ToolError) as error:
+                    failed.append(error)
+                    return None
+                replies.append(reply)
+                report_progress(len(replies), len(asked), "replies")
+                return reply
+
+        in_order = await asyncio.gather(*(one(conversation, draw) for conversation, draw in asked))
+        if failed:
+            raise self._told(failed[0])
+        return [reply for reply in in_order if reply is not None]
+
+    def _told(self, error: Exception) -> Exception:
+        if not isinstance(error, ModelError):
+            return error
+        if error.status in _BAD_REQUEST:
+            return ToolError(f"the endpoint refused the request: {error}")
+        prompt, generated = self.tokens
+        return EndpointError(f"{type(error).__name__}: {error}", tokens=(prompt, generated))
 
     async def _one(self, conversation: Conversation, draw: Draw | None, most: int) -> Completion:
-        turn = await self._line.ask(conversation, max_new_tokens=most, draw=draw)
+        system, messages = _as_messages(conversation)
+        turn = await self._line.model.generate(system, messages, (), max_output_tokens=most, draw=draw)
         read, written = _tokens(turn, conversation)
         self.tokens[0] += read
         self.tokens[1] += written

@@ -23,7 +23,7 @@ from typing import Any
 from marple.errors import UnknownNameError, UsageError
 from marple.tasks.case import Case
 from marple.tasks.endpoints import ENDPOINT_TOOLS, endpoints_of, is_endpoint
-from marple.tasks.kind import Kind, load_kinds
+from marple.tasks.kind import Kind, SlotForm, load_kinds
 from marple.tasks.located import Located, read_located
 from marple.tasks.sources import Source
 from marple.tasks.truth import Slot, Truth, normalise
@@ -174,7 +174,7 @@ class _Reader:
         found = {name: _slot(keys[name], name, slots[name]) for name in slots if name in keys}
         if nothing and found:
             said.fail(f"nothing is hidden, and yet the truth has {', '.join(found)}")
-        missing = [name for name in slots if name not in found]
+        missing = [name for name, form in slots.items() if form.required and name not in found]
         if not nothing and missing:
             said.fail(f"the truth lacks {', '.join(missing)}; where nothing is hidden it is {{nothing_hidden: true}}")
         _check_apart(said, found)
@@ -217,10 +217,10 @@ class _Reader:
             place.fail(f"the twin {case.twin} must have nothing hidden: truth {{nothing_hidden: true}}", "twin")
 
 
-def _slot(said: Located, name: str, allowed: tuple[str, ...] | None) -> Slot:
+def _slot(said: Located, name: str, form: SlotForm) -> Slot:
     words = [one.text(f"the slot {name}") for one in said.items(f"the slot {name}")]
-    if allowed is not None and words[0] not in allowed:
-        said.fail(str(UnknownNameError(f"value of the slot {name}", words[0], allowed)))
+    if form.values is not None and words[0] not in form.values:
+        said.fail(str(UnknownNameError(f"value of the slot {name}", words[0], form.values)))
     return Slot(value=words[0], aliases=tuple(words[1:]))
 
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from marple.tasks.organisms import Built, Organism
     from marple.tasks.trials import Trial, Vectors
 
-__all__ = ["EVERY_TOOL", "Answer", "BriefFacts", "Claim", "Forecasts", "Kind", "find_kind", "load_kinds"]
+__all__ = [
+    *("EVERY_TOOL", "Answer", "BriefFacts", "Claim", "Forecasts", "Kind", "SlotForm"),
+    *("find_kind", "load_kinds"),
+]
 
 EVERY_TOOL = (
     *("chat", "battery", "prefill", "complete", "logprobs", "compare", "contrast", "read_thinking", "resample"),
@@ -71,6 +74,16 @@ class BriefFacts:
     """What the reference is, where there is one."""
 
 
+@dataclass(frozen=True)
+class SlotForm:
+    """What a part of a truth may be."""
+
+    values: tuple[str, ...] | None
+    """Its values; None where any text is one."""
+    required: bool
+    """Whether every truth with something hidden has it."""
+
+
 class Kind(ABC):
     """A kind of task."""
 
@@ -102,17 +115,18 @@ class Kind(ABC):
         """
         return ""
 
-    def slots(self) -> Mapping[str, tuple[str, ...] | None]:
-        """The parts of the truth of a case of this kind, and the values that each may have; None where any.
-
-        They are what a candidate of the answer says besides its probability.
-        """
+    def slots(self) -> Mapping[str, SlotForm]:
+        """The parts that the truth of a case of this kind may have: those that a candidate of the answer states."""
         field = self.answer.model_fields.get("candidates")
-        (candidate,) = get_args(field.annotation) if field is not None else (None,)
-        if candidate is None:
+        if field is None:
             return {}
-        fields = {name: one.annotation for name, one in candidate.model_fields.items() if name != "probability"}
-        return {name: get_args(it) if get_origin(it) is Literal else None for name, it in fields.items()}
+        (candidate,) = get_args(field.annotation)
+        stated = candidate.model_construct(**dict.fromkeys(candidate.model_fields, "")).slots()
+        return {
+            name: SlotForm(get_args(it.annotation) if get_origin(it.annotation) is Literal else None, it.is_required())
+            for name, it in candidate.model_fields.items()
+            if name in stated
+        }
 
     @abstractmethod
     def prior_answer(self) -> Mapping[str, Any]:

@@ -14,17 +14,22 @@ from pathlib import Path
 
 import pytest
 
+from marple.agent.configuration import RunConfig
+from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.models import (
     AssistantMessage,
     Message,
     ModelTurn,
+    ScriptedModel,
     ToolCall,
     ToolMessage,
     ToolSchema,
     UserMessage,
     open_model,
 )
+from marple.agent.run import launch
 from marple.errors import ModelError
+from marple.traces import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -125,3 +130,27 @@ async def test_its_own_errors_are_told(address):
     with pytest.raises(ModelError, match="openai-chat/no-such-model-here: "):
         await model.generate("", [UserMessage("word2")], [], max_output_tokens=4)
     await model.close()
+
+
+async def test_it_is_a_target_that_is_examined(checkpoint, address, tmp_path):
+    name, sets = f"openai-chat/{checkpoint}", {"first": ["word1", "word2"], "second": ["word3", "word4"]}
+    asked = {"messages": [{"role": "system", "content": "word1"}, {"role": "user", "content": "word2"}]}
+    calls = [
+        ToolCall.of("chat", {**asked, "temperature": 0, "max_new_tokens": 6}, id="a"),
+        ToolCall.of("contrast", {**sets, "samples": 2, "max_new_tokens": 4}, id="b"),
+        ToolCall.of("compare", {"conditions": {"all": ["word5"]}, "samples": 2, "max_new_tokens": 4}, id="c"),
+    ]
+    answer = {"nothing_hidden": 0.5, "candidates": [], "claims": [], "summary": "done"}
+    turns = [ModelTurn(tool_calls=tuple(calls)), ModelTurn(tool_calls=(ToolCall.of("submit", answer),))]
+    config = RunConfig.of(
+        target=name, target_base_url=address, reference=name, investigator="llm", runs=tmp_path / "runs"
+    )
+    outcome = await launch(config, investigator=LlmInvestigator(ScriptedModel(turns)))
+    assert outcome.status == "submitted"
+    made = {e.payload["tool"]: e.payload for e in RunFolder.open(outcome.path).events() if e.type == "tool_call"}
+    assert {tool: payload["status"] for tool, payload in made.items()} == dict.fromkeys(made, "ok")
+    assert made.keys() == {"chat", "contrast", "compare", "submit"}
+    (reply,) = made["chat"]["data"]["replies"]
+    assert set(reply["text"].split()) <= set(WORDS)
+    assert (reply["finish"], reply["tokens"]) == ("length", 6)
+    assert made["chat"]["cost"]["prompt_tokens"] == len(["system", "word1", "user", "word2", "assistant"])
