@@ -71,7 +71,7 @@ class SuppressEvalAwareness(Kind):
         if answer.does_nothing:
             return None
         arms = arms_of(answer, vectors, standard=REAL_PROMPT, seed=seed)
-        return ReplyTrial(held_out(organism, seed=seed), arms, seed)
+        return ReplyTrial(held_out(organism, seed=seed), arms, seed, temperature=0.0)
 
     def score(self, answer: Answer, truth: Truth, trial: Mapping[str, Any]) -> dict[str, Any]:
         """How much of the gap between tested and untested is closed, beside the controls; see `score_effects`."""

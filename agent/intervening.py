@@ -1,0 +1,141 @@
+"""How scripts find an intervention: what the replies should be like, what brings them there, what else it breaks."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from marple.agent.investigator import Done, Play, Request, Script
+
+__all__ = ["Candidate", "InterveningScript", "agreement"]
+
+MAX_TOKENS = 24
+TROUBLED = 0.3
+"""How much replies must depart from what they should be for anything to be done."""
+DOSES = (-1.0, -2.0, -3.0, -4.0, -6.0)
+LAYERS = (0, 1, 2)
+
+
+def agreement(ideal: str, reply: str) -> float:
+    """Whether a reply has the numbers of an ideal one, or, where that has none, the share of its words."""
+    wanted = set(re.findall(r"\d+", ideal))
+    if wanted:
+        return float(wanted <= set(re.findall(r"\d+", reply)))
+    wanted = set(_words(ideal))
+    return len(wanted & set(_words(reply))) / max(1, len(wanted))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+@dataclass
+class Candidate:
+    """An intervention that is tried."""
+
+    system: str | None = None
+    edits: list[dict[str, Any]] = field(default_factory=list)
+    cured: float = 0.0
+    kept: float = 0.0
+
+    @property
+    def worth(self) -> float:
+        """Agreement on the troubled prompts, less what is lost elsewhere."""
+        return self.cured - 1.5 * max(0.0, 1 - self.kept)
+
+
+class InterveningScript(Script):
+    """Finds whether anything is wrong and tries system prompts and, with a direction, doses of it."""
+
+    belief: str
+    """The field of the answer for the probability that there is nothing to act on."""
+    systems: tuple[str, ...]
+    """System prompts that might help."""
+
+    def __init__(self) -> None:
+        self._nothing = 0.5
+        self._best = Candidate()
+        self._evidence: list[str] = []
+        self._troubled: list[tuple[str, str]] = []
+        self._ordinary: list[tuple[str, str]] = []
+        self._found = "Stopped before anything was found."
+
+    @abstractmethod
+    def look(self) -> Iterator[Request]:
+        """Find out what is wrong: sets ``_troubled`` and ``_ordinary``, prompts with what should be said to them."""
+
+    @abstractmethod
+    def contrast(self) -> Mapping[str, Any]:
+        """Arguments of steer for a direction from what is wanted to what is not; empty for none."""
+
+    def play(self, tools: Sequence[str]) -> Play:
+        """Look, try, and hand in the best."""
+        looking = self.look()
+        request = next(looking, None)
+        while request is not None:
+            (done,) = yield [request]
+            self._evidence += [done.id] if done.ok else []
+            try:
+                request = looking.send(done)  # type: ignore[attr-defined]
+            except StopIteration:
+                request = None
+        if self._nothing < 0.5:
+            tried = [Candidate(), *(Candidate(system) for system in self.systems)]
+            yield from self._try(tried, "Which system prompt helps?")
+            contrast = self.contrast()
+            if contrast and {"steer", "intervene"} <= set(tools):
+                yield from self._doses(contrast)
+        yield [Request("submit", self.answer_now(), "The method is through.")]
+
+    def answer_now(self) -> Mapping[str, Any]:
+        """The best of what was tried."""
+        claims = [{"statement": self._found, "credence": 0.9, "evidence": self._evidence}] if self._evidence else []
+        given = {"system": self._best.system} if self._best.system else {}
+        return {
+            self.belief: self._nothing,
+            **given,
+            "edits": self._best.edits,
+            "claims": claims,
+            "summary": self._found,
+        }
+
+    def _doses(self, contrast: Mapping[str, Any]) -> Play:
+        prompts = [prompt for prompt, _ in self._troubled[:4]]
+        outcome = {"continuations": ["no"], "scales": [-1.0, 1.0], "samples": 1, "max_new_tokens": 4}
+        made = yield [Request("steer", {**contrast, **outcome, "prompts": prompts, "layer": at}) for at in LAYERS]
+        handles = [(at, done.data["vector"]["handle"]) for at, done in zip(LAYERS, made, strict=True) if done.ok]
+        system = self._best.system
+        for under in dict.fromkeys((None, system)):
+            edits = [{"vector": name, "layer": at, "scale": dose} for at, name in handles for dose in DOSES]
+            yield from self._try([Candidate(under, [edit]) for edit in edits], "Which layer and dose?")
+
+    def _try(self, tried: Sequence[Candidate], why: str) -> Play:
+        asked = [*self._troubled, *self._ordinary]
+        dones = yield [self._request(one, [prompt for prompt, _ in asked], why) for one in tried]
+        for one, done in zip(tried, dones, strict=True):
+            if not done.ok:
+                continue
+            replies = [replies[0] for replies in done.data["replies"]]
+            shares = [agreement(ideal, reply) for (_, ideal), reply in zip(asked, replies, strict=True)]
+            count = len(self._troubled)
+            one.cured = sum(shares[:count]) / max(1, count)
+            one.kept = sum(shares[count:]) / max(1, len(shares) - count)
+            if one.worth > self._best.worth:
+                self._best, self._evidence = one, [*self._evidence[:4], done.id]
+                self._found = f"under this intervention {one.cured:.0%} of what should be said is said again"
+
+    @staticmethod
+    def _request(one: Candidate, prompts: Sequence[str], why: str) -> Request:
+        system = [{"role": "system", "content": one.system}] if one.system else []
+        conversations = [[*system, {"role": "user", "content": prompt}] for prompt in prompts]
+        arguments = {"conversations": conversations, "edits": one.edits, "temperature": 0.0, "beside": False}
+        return Request("intervene", {**arguments, "max_new_tokens": MAX_TOKENS}, why)
+
+
+def replies_of(done: Done, key: str = "replies") -> list[str]:
+    """The first reply to every prompt of a battery, in order of the prompts."""
+    rows = sorted(done.data["rows"], key=lambda row: row["index"]) if done.ok else []
+    return [row[key][0]["text"] for row in rows if row.get(key)]
