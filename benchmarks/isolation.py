@@ -52,7 +52,7 @@ def isolation_rows(plan: Plan) -> list[Row]:
             rows += _rows(name, rounds)
         else:
             reason = known[name].reason if name in known else "there is no such backend"
-            rows.append(Row(f"{name}: start and call beyond {FLOOR}", "ms", error=reason[:200]))
+            rows.append(Row(f"{name}: start and call beyond {FLOOR}", "ms", missing=reason[:200]))
     return rows
 
 

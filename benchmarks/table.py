@@ -67,6 +67,8 @@ class Row:
     checked: str = ""
     """What was found equal before anything was timed."""
     note: str = ""
+    missing: str = ""
+    """What is not there, so that nothing could be measured; no failure."""
     error: str = ""
 
     def set(self, value: Estimate, target: Target, *, scale: float = 1.0) -> Row:
@@ -151,7 +153,7 @@ def markdown(rows: list[Row]) -> str:
     lines = ["| operation | floor | peers | ours | target |", "|---|---|---|---|---|"]
     for one in rows:
         spread = "" if one.spread is None else f" ({one.spread[0]:.3g} to {one.spread[1]:.3g})"
-        ours = one.error or f"**{_number(one.ours, one.unit)}**{spread}"
+        ours = one.error or one.missing or f"**{_number(one.ours, one.unit)}**{spread}"
         peers = ", ".join(f"{name} {value:.2f}" for name, value in one.peers.items()) or "-"
         target = "-" if one.target is None else f"{_bound(one)}, {_verdict(one)[0]}"
         lines.append(f"| {one.operation} | {one.floor_is} | {peers} | {ours} | {target} |")
@@ -188,5 +190,5 @@ def _verdict(one: Row) -> tuple[str, str]:
     if one.error:
         return one.error, "red"
     if one.met is None:
-        return "not measured", "dim"
+        return f"not measured{one.missing and ': '}{one.missing}", "dim"
     return ("yes", "green") if one.met else ("no", "bold red")

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import capture, steering
+from benchmarks import capture, isolation, steering
+from benchmarks.__main__ import GROUPS, main
 from benchmarks.models import SHAPES, Model, Work
 from benchmarks.plan import Plan
 from benchmarks.sae import check_features, plain, random_weights
+from benchmarks.table import Row
+from marple.sandboxes.backend import BackendStatus
 from marple.tools.saes.sae import SAE
 from marple.tools.saes.weights import Weights
 
@@ -153,3 +156,24 @@ def test_inputs_are_never_the_same_twice(model: Model) -> None:
     before = model.target.engine.work.cache_hits
     steering.queue_rows(plan)
     assert model.target.engine.work.cache_hits == before
+
+
+def test_a_backend_that_is_not_there_is_said_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def found(plan: Plan) -> list[Row]:
+        return [Row("docker: start", "ms", missing="no Docker daemon")]
+
+    monkeypatch.setitem(GROUPS, "isolation", found)
+    table = tmp_path / "table.md"
+    assert main(["--quick", "--no-peers", "--only", "isolation", "--markdown", str(table)]) == 0
+    assert "not measured: no Docker daemon" in capsys.readouterr().out
+    assert "| docker: start |  | - | no Docker daemon | - |" in table.read_text()
+
+
+def test_backends_that_do_not_work_here_have_such_a_row(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = {name: BackendStatus(name, available=False, reason="no daemon") for name in isolation.TARGETS}
+    floor = BackendStatus(isolation.FLOOR, available=True)
+    monkeypatch.setattr(isolation, "backends", lambda: {isolation.FLOOR: floor, **gone})
+    rows = isolation.isolation_rows(Plan(model, Work.quick(), rounds=1))
+    assert [(row.missing, row.error) for row in rows] == [("no daemon", "")] * len(gone)
