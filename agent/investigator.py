@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from marple.agent.models import Message, ModelTurn, ToolCall, ToolSchema, Usage
+from marple.agent.models import Message, ModelTurn, ToolCall, ToolSchema, Usage, UserMessage
 from marple.errors import MarpleError
 
 __all__ = ["Done", "Investigator", "Play", "Request", "Script", "ScriptInvestigator", "Situation"]
@@ -82,6 +82,9 @@ class Script(ABC):
     It must be deterministic: after an interruption it is played again from the recorded results.
     """
 
+    brief: str = ""
+    """What the investigator reads first; given before the play begins."""
+
     @abstractmethod
     def play(self, tools: Sequence[str]) -> Play:
         """Play the run with these tools; the last turn should call ``submit``."""
@@ -145,6 +148,7 @@ class ScriptInvestigator:
         rounds = situation.rounds()
         if self._play is None or self._taken > len(rounds):
             self._script, self._taken = self._make(), 0
+            self._script.brief = next((m.text for m in situation.messages if isinstance(m, UserMessage)), "")
             self._play = self._script.play(situation.offered)
             self._requests: Sequence[Request] = next(self._play, ())
         while self._taken < len(rounds):

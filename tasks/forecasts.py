@@ -6,6 +6,7 @@ drawn by a fair coin that the investigator does not see), and how often a prompt
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class FireItem:
 
 
 def draw_fire_items(pool: Sequence[Mapping[str, Any]], *, case_id: str, seed: int, count: int = 24) -> list[FireItem]:
-    """Draw ``count`` prompts (fewer when the pool is smaller), the same for the same case and seed.
+    """Draw ``count`` prompts (or the whole pool), of every edit alike, the same for the same case and seed.
 
     Args:
         pool: records with the fields of `FireItem` but ``id``.
@@ -114,7 +115,11 @@ def draw_fire_items(pool: Sequence[Mapping[str, Any]], *, case_id: str, seed: in
         count: how many to ask.
     """
     coin = random.Random(f"fires/{case_id}/{seed}")
-    drawn = coin.sample(list(pool), min(count, len(pool)))
+    by_edit: dict[str, list[Mapping[str, Any]]] = {}
+    for record in coin.sample(list(pool), len(pool)):
+        by_edit.setdefault(record["edit"], []).append(record)
+    in_turn = [record for some in itertools.zip_longest(*by_edit.values()) for record in some if record is not None]
+    drawn = coin.sample(in_turn[:count], min(count, len(pool)))
     return [FireItem(f"P{number}", **record) for number, record in enumerate(drawn, start=1)]
 
 

@@ -1,0 +1,72 @@
+"""How often a behaviour shows under an edited prompt, from how often it showed under similar ones.
+
+A kernel regression: what was seen counts more the more alike the prompts are, in the sentences they share, the context
+they set and where they set it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from marple.agent.question_bank import QuestionBank, words_of
+
+__all__ = ["EditForecaster"]
+
+_OTHER_CONTEXT = 0.01
+"""Weight of a prompt that sets another context."""
+_DIFFERENT = 0.3
+"""Weight of a prompt for each other feature in which it differs."""
+_ALIKE = 3.0
+"""Logarithm of the weight of a prompt with the same sentences, against one with none of them."""
+_PRIOR = 0.02
+"""Weight of the mean of everything seen."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    features: tuple[object, ...]
+    sentences: frozenset[str]
+    rate: float
+
+
+class EditForecaster:
+    """Learns from prompts and rates; forecasts rates of other prompts."""
+
+    def __init__(self, bank: QuestionBank, *, act: str = "") -> None:
+        """``act``: what the behaviour is about, where the prompts may or may not speak of it."""
+        self._bank = bank
+        self._act = act
+        self._seen: list[_Seen] = []
+
+    def see(self, prompt: str, rate: float) -> None:
+        """Note how often the behaviour showed under a prompt."""
+        self._seen.append(_Seen(self._features(prompt), _sentences(prompt), rate))
+
+    def chance(self, prompt: str) -> float:
+        """A rate from 0.02 to 0.98; one half where nothing was seen."""
+        if not self._seen:
+            return 0.5
+        features, sentences = self._features(prompt), _sentences(prompt)
+        total, rate = _PRIOR, _PRIOR * sum(seen.rate for seen in self._seen) / len(self._seen)
+        for seen in self._seen:
+            differ = sum(a != b for a, b in zip(features[1:], seen.features[1:], strict=True))
+            union = len(sentences | seen.sentences) or 1
+            weight = _DIFFERENT**differ * (1 if features[0] == seen.features[0] else _OTHER_CONTEXT)
+            weight *= math.exp(_ALIKE * (len(sentences & seen.sentences) / union - 1))
+            total, rate = total + weight, rate + weight * seen.rate
+        return min(0.98, max(0.02, rate / total))
+
+    def _features(self, prompt: str) -> tuple[object, ...]:
+        words = set(words_of(prompt))
+        contexts = tuple(name for name in self._bank.contexts if self._bank.context_in(prompt, name))
+        place = "system" if prompt.startswith("system:") else "earlier" if "\nassistant:" in prompt else "here"
+        of_another = bool(words & {"friend", "brother", "sister", "boss"})
+        denied = bool(contexts) and "not" in words
+        offered = bool(self._act) and self._act in prompt
+        return contexts[:1], place, of_another, denied, offered, len(_sentences(prompt))
+
+
+def _sentences(prompt: str) -> frozenset[str]:
+    return frozenset(filter(None, (part.strip() for part in re.split(r"[.?!\n]", prompt))))
