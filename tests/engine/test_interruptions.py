@@ -1,9 +1,11 @@
 """Cancelled calls, memory that runs out and parts that fail: what it means for the caller, and for all the others."""
 
+import contextvars
 import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -387,6 +389,41 @@ def test_a_model_that_fails_once_fails_those_in_the_pass_and_lives_on() -> None:
         engine.run(SAMPLES)
     assert_idle(engine)
     assert_all_same(engine.run([*SAMPLES, *READS]), alone([*SAMPLES, *READS]))
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 5])
+def test_whoever_is_interrupted_while_driving_loses_nothing_of_the_others(step: int) -> None:
+    model = small_llama()
+    engine = engine_on(model)
+    passes = itertools.count()
+
+    def interrupt(module: nn.Module, arguments: Any) -> None:
+        if next(passes) == step:
+            raise KeyboardInterrupt
+
+    model.model.layers[LAYERS - 1].register_forward_pre_hook(interrupt)
+    queues = [[*SAMPLES[:6], *LONG[:6], *READS[:3]], [*SAMPLES[6:], *LONG[6:], *SCORES[3:]]]
+    expected = [alone(queue) for queue in queues]
+    interrupted: list[int] = []
+    context = contextvars.copy_context()
+
+    def call(at: int) -> list[Output]:
+        try:
+            return engine.run(queues[at])
+        except KeyboardInterrupt:
+            interrupted.append(at)
+            return []
+
+    with ThreadPoolExecutor(2) as pool:
+        with engine.exclusive():
+            calls = [pool.submit(context.copy().run, call, at) for at in range(2)]
+            # Both are in line before the first pass, so it is for both.
+            while len(engine._singles) + sum(len(lane.waiting) for lane in engine._lanes.values()) < 36:
+                time.sleep(0.005)
+        found = [one.result() for one in calls]
+    (gone,) = interrupted
+    assert_all_same(found[1 - gone], expected[1 - gone])
+    assert_idle(engine)
 
 
 def test_a_progress_report_that_fails_ends_its_own_call_alone(engine: Engine) -> None:

@@ -78,6 +78,8 @@ class Engine:
         self._singles: list[Job] = []
         self._seeds: list[Seed] = []
         self._abandoned = False
+        self._open: dict[int, list[Job]] = {}
+        """What callers wait for, by the ticket's identity."""
 
     # ------------------------------------------------------------------------------- callers
 
@@ -98,11 +100,13 @@ class Engine:
         jobs = self._jobs(requests, ticket, fresh=fresh)
         if jobs:
             with self.lock:
+                self._open[id(ticket)] = jobs
                 self._enter(jobs)
             try:
                 self._wait(ticket, len(requests), what)
             finally:
                 with self.lock:
+                    del self._open[id(ticket)]
                     ticket.cancelled = ticket.left > 0
                     self._abandoned = self._abandoned or ticket.left > 0
         if ticket.error is not None:
@@ -191,7 +195,11 @@ class Engine:
                 self._driving = True
             try:
                 while not ticket.finished and total - ticket.left == told:
-                    self._step()
+                    try:
+                        self._step()
+                    except BaseException:
+                        self._begin_again()
+                        raise
                     check_cancelled()
             finally:
                 with self.lock:
@@ -214,6 +222,17 @@ class Engine:
                 lane.admit()
             if lane.rows:
                 self.guarded(list(lane.rows), lane.decode)
+
+    def _begin_again(self) -> None:
+        """A step broke off anywhere, by Ctrl-C for example: what it had in hand is others' too, and begins anew."""
+        with self.lock:
+            self._singles, self._seeds = [], []
+            for lane in self._lanes.values():
+                lane.clear()
+            for job in itertools.chain.from_iterable(self._open.values()):
+                if not job.answered and not job.ticket.finished:
+                    job.restart()
+                    self._line_up(job)
 
     def _drop_abandoned(self) -> None:
         """Forget the jobs of callers who have gone."""

@@ -196,6 +196,10 @@ class Lane:
         job.tokens.append(token)
         return len(job.tokens) >= sampling.max_new_tokens
 
+    def clear(self) -> None:
+        """Forget all rows and who is in line."""
+        self.rows, self._lengths, self.waiting = [], [], []
+
     def free(self, rows: Collection[int]) -> None:
         """Take rows out; the last ones move up into their places."""
         for row in sorted(rows, reverse=True):
