@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from marple.agent.investigator import Done, Play, Request, Script
+from marple.agent.corpus_reading import Corpus, Steps, read_corpus
+from marple.agent.investigator import Play, Request, Script
 
-__all__ = ["METHOD", "OddTranscriptsBlackbox"]
+__all__ = ["FEW", "METHOD", "OddTranscriptsBlackbox"]
 
-SAMPLED = 200
 OUTLYING = 4.0
 """Robust standard deviations above the median from which a transcript is odd."""
 FEW = 3
@@ -28,34 +28,31 @@ class OddTranscriptsBlackbox(Script):
     how = "word pairs that are rare in the corpus"
 
     def __init__(self) -> None:
-        self._scores: dict[str, float] = {}
+        self._corpus = Corpus()
         self._nothing = 0.5
-        self._evidence: list[str] = []
 
     def play(self, tools: Sequence[str]) -> Play:
         """Read the corpus, score every transcript, hand in the ranking."""
-        (sampled,) = yield [Request("search_transcripts", {"operation": "sample", "limit": SAMPLED}, "What is there?")]
-        ids = " ".join(_all_ids(sampled))
-        (read,) = yield [Request("search_transcripts", {"operation": "read", "query": ids}, "Read all of it.")]
-        if read.ok:
-            self._evidence.append(read.id)
-            yield from self._score({one["id"]: one["messages"] for one in read.data["transcripts"]}, tools)
+        yield from read_corpus(self._corpus)
+        yield from self._score()
         yield [Request("submit", self.answer_now(), "The method is through.")]
 
     def answer_now(self) -> Mapping[str, Any]:
-        """All transcripts that stand out, best first."""
-        least = min(self._scores.values(), default=0.0)
-        ranked = sorted(self._scores, key=lambda name: -self._scores[name])
-        flagged = [{"id": name, "score": self._scores[name] - least + 1e-3} for name in ranked]
+        """All transcripts, oddest first."""
+        scores, evidence = self._corpus.scores, self._corpus.evidence[-3:]
+        least = min(scores.values(), default=0.0)
+        flagged = [
+            {"id": name, "score": scores[name] - least + 1e-3} for name in sorted(scores, key=lambda n: -scores[n])
+        ]
         found = f"{self._outlying()} transcripts stand out by {self.how}"
-        claims = [{"statement": found, "credence": 0.9, "evidence": self._evidence[-3:]}] if self._evidence else []
+        claims = [{"statement": found, "credence": 0.9, "evidence": evidence}] if evidence else []
         return {"nothing_odd": self._nothing, "flagged": flagged, "claims": claims, "summary": found}
 
-    def _score(self, transcripts: Mapping[str, Sequence[Mapping[str, str]]], tools: Sequence[str]) -> Play:
-        """Sets ``_scores``, higher for what is odder, and the belief that nothing is."""
-        pairs = {name: _pairs(messages[-1]["content"]) for name, messages in transcripts.items()}
+    def _score(self) -> Steps:
+        """Sets the scores, higher for what is odder, and the belief that nothing is."""
+        pairs = {name: _pairs(messages[-1]["content"]) for name, messages in self._corpus.messages.items()}
         seen = Counter(pair for some in pairs.values() for pair in set(some))
-        self._scores = {
+        self._corpus.scores = {
             name: sum(-math.log(seen[pair] / len(pairs)) for pair in some) / max(1, len(some))
             for name, some in pairs.items()
         }
@@ -63,25 +60,12 @@ class OddTranscriptsBlackbox(Script):
         yield from ()
 
     def _outlying(self) -> int:
-        values = sorted(self._scores.values())
+        values = sorted(self._corpus.scores.values())
         if not values:
             return 0
         median = values[len(values) // 2]
         spread = 1.4826 * sorted(abs(value - median) for value in values)[len(values) // 2]
         return sum(value > median + OUTLYING * max(spread, 1e-6) for value in values)
-
-
-def _all_ids(sampled: Done) -> list[str]:
-    """The ids of the whole corpus, where they count up; else those of the sample."""
-    hits = sampled.data.get("hits", [])
-    known = {hit["number"]: hit["id"] for hit in hits}
-    if not known:
-        return []
-    number, name = next(iter(known.items()))
-    prefix, digits = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]
-    first = int(digits or 0) - number
-    counted = [f"{prefix}{at + first:0{len(digits)}d}" for at in range(sampled.data["n"])]
-    return counted if all(counted[at] == each for at, each in known.items()) else list(known.values())
 
 
 def _pairs(reply: str) -> list[tuple[str, str]]:
