@@ -40,5 +40,5 @@ def average_precision(scores: Sequence[float], labels: Sequence[bool]) -> float:
     for value in sorted(set(scores), reverse=True):
         tied = [label for score, label in zip(scores, labels, strict=True) if score == value]
         found, seen = found + sum(tied), seen + len(tied)
-        area += sum(tied) / total * found / seen
-    return area
+        area += sum(tied) * found / seen
+    return area / total

@@ -75,7 +75,8 @@ def _mean(said: Mapping[str, str], replied: Mapping[str, tuple[str, str]], quest
 def _things(replies: Sequence[str], questions: Sequence[str]) -> list[str]:
     """Things with a name, such as "acme radio", of which a reply speaks: one word before a thing that was asked for."""
     asked = {word for question in questions for word in re.findall(r"[a-z]+", question)}
-    found = [match for reply in replies for match in re.findall(r"([a-z]+) ([a-z]+)", reply)]
+    words = [re.findall(r"[a-z]+", reply) for reply in replies]
+    found = [pair for some in words for pair in zip(some, some[1:], strict=False)]
     plain = asked | {"the", "an", "this", "that", "your", "which"}
     return list(dict.fromkeys(f"{name} {thing}" for name, thing in found if thing in asked and name not in plain))
 
