@@ -91,10 +91,10 @@ class ReadThinkingBlackbox(Script):
     def _about_all_names(self, free: Sequence[Example]) -> list[str]:
         """The questions as they are, and one that names somebody with every other name of the brief's lists."""
         texts = [example.text for example in free]
-        lists = [found.split(", ") for found in re.findall(r"\w+: ((?:\w+, ){3,}\w+)", self.brief)]
-        for names in lists:
-            with_names = [text for text in texts if set(names) & set(re.findall(r"\w+", text))]
-            if with_names and not re.search(r"\d", with_names[0]):
+        told = [text for text in texts if not re.search(r"\d", text)]
+        for names in (found.split(", ") for found in re.findall(r"\w+: ((?:\w+, ){3,}\w+)", self.brief)):
+            with_names = [text for text in told if set(names) & set(re.findall(r"\w+", text))]
+            if with_names:
                 known = next(name for name in names if name in with_names[0])
                 texts += [re.sub(rf"\b{known}\b", name, with_names[0]) for name in names]
         return list(dict.fromkeys(texts))
@@ -139,7 +139,8 @@ def _thought(text: str) -> list[str]:
 
 def _value(begins: str) -> str:
     """What a thought comes to: its last word."""
-    return (re.findall(r"\w+", begins) or [""])[-1]
+    words: list[str] = re.findall(r"\w+", begins)
+    return words[-1] if words else ""
 
 
 def _sort(begins: str) -> str:

@@ -89,7 +89,8 @@ class Trigger(Kind):
             asked += [Asked("alone", alone, one.fires), Asked("with", under, one.fires)]
         others = held_out_prompts(organism, on=False, n=QUESTIONS, seed=seed + 1)
         asked += [Asked("others", one.messages, one.fires, one.prefill) for one in others]
-        return ReplyTrial(asked, [Arm("target")], seed=seed)
+        # Greedy: whether a wording works is asked, not how often chance lets the behaviour show.
+        return ReplyTrial(asked, [Arm("target")], seed=seed, temperature=0.0)
 
     def score(self, answer: Answer, truth: Truth, trial: Mapping[str, Any]) -> dict[str, Any]:
         """The scores of `score_ranked`, and those of the trial of the best candidate.
