@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from marple.agent.notebook import surprise
@@ -12,7 +12,7 @@ from marple.agent.session import Session
 from marple.tasks.outcome import outcome
 from marple.traces import Event
 
-__all__ = ["CHECK_IN_EVERY", "decide_next", "replies_in", "settle_predictions"]
+__all__ = ["CHECK_IN_EVERY", "decide_next", "replies_in", "settle_predictions", "share_with"]
 
 CHECK_IN_EVERY = 8
 """Experiments between two check-ins."""
@@ -101,8 +101,7 @@ def settle_predictions(session: Session) -> None:
 
 def _measurement(prediction: Event, experiment: Event, replies: list[str]) -> dict[str, Any]:
     said = prediction.payload
-    pattern = re.compile(rf"(?<!\w){re.escape(said['word'].casefold())}(?!\w)")
-    share = sum(bool(pattern.search(reply.casefold())) for reply in replies) / len(replies)
+    share = share_with(said["word"], replies)
     happened = share >= said["at_least"]
     bits = surprise(said["probability"], happened)
     text = (
@@ -119,6 +118,12 @@ def _measurement(prediction: Event, experiment: Event, replies: list[str]) -> di
         "surprise_bits": bits,
         "text": text,
     }
+
+
+def share_with(word: str, replies: Sequence[str]) -> float:
+    """Share of the replies, at least one, that contain a word or phrase, whole and in any case."""
+    pattern = re.compile(rf"(?<!\w){re.escape(word.casefold())}(?!\w)")
+    return sum(bool(pattern.search(reply.casefold())) for reply in replies) / len(replies)
 
 
 def replies_in(data: Any, condition: str = "") -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from marple.agent.forecasting import forecast_scores
 from marple.agent.ledger import Used
 from marple.agent.models import ModelTurn, Usage
+from marple.agent.replicating import replication_scores
 from marple.agent.session import Session
 from marple.agent.trying import answer_of, measured_of
 from marple.tasks.materials import Materials
@@ -23,6 +24,8 @@ def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any
     if answer is not None and materials.truth is not None and is_scored(status, answered=True):
         own = session.case.kind.score(answer, materials.truth, measured_of(session))
         scores = {"scored": True, **session.case.kind.with_forecasts({**own, **forecast_scores(session)})}
+    if is_scored(status, answered=answer is not None):
+        scores |= replication_scores(session)
     usage = _usage(session)
     for kind, payload in (("score", scores), ("run_end", {"status": status, "usage": usage})):
         if not session.events(kind):

@@ -42,13 +42,13 @@ class Used:
 def used_by(events: Iterable[Event], *, now: float | None = None) -> Used:
     """Everything used up to the last event, or to ``now`` (seconds since the epoch) for the clock.
 
-    Time between an interruption and the resume that followed does not count.
+    Time between an interruption and the resume that followed does not count, nor does that of checking claims.
     """
     used = Used()
     seconds, last = 0.0, None
     for event in events:
         used = used.plus(event)
-        if last is not None and event.type != "run_resume":
+        if last is not None and event.type not in ("run_resume", "replication"):
             seconds += max(0.0, event.ts - last)
         last = event.ts
     if now is not None and last is not None:

@@ -21,13 +21,14 @@ from marple.agent.investigator import Investigator
 from marple.agent.investigators import Options, open_investigator
 from marple.agent.models import PROVIDERS
 from marple.agent.playing import play_graph
+from marple.agent.replicating import OpenControl, replicate
 from marple.agent.session import CallProgress, Session
 from marple.agent.trying import needs_trial, try_answer
 from marple.agent.workbench import Workbench
 from marple.errors import MarpleError, SandboxError, StagingError
 from marple.sandboxes import Limits, stage
 from marple.tasks.forecasts import draw_fire_items, draw_items
-from marple.tasks.materials import Materials, prepare
+from marple.tasks.materials import Materials, control_of, prepare
 from marple.tasks.outcome import outcome
 from marple.traces import Event, RunFolder
 
@@ -153,11 +154,16 @@ async def _play(
             materials = materials.beside(config.saes, config.corpus)
             session = _session(config, folder, player, materials)
             session.on_call = watcher.on_call
+
+            async def open_control() -> Workbench | None:
+                control = await asyncio.to_thread(control_of, config.case, materials, progress=watcher.progress())
+                return None if control is None else await open_bench(control, backend=config.sandbox)
+
             if bench is not None:
                 session.bench = bench
-                ending = await _play_session(session)
+                ending = await _play_session(session, open_control)
             else:
-                ending = await _play_on_own_bench(session, config, materials)
+                ending = await _play_on_own_bench(session, config, materials, open_control)
         finally:
             await player.close()
         if ending is None:
@@ -182,10 +188,12 @@ def _session(config: RunConfig, folder: RunFolder, player: Investigator, materia
     )
 
 
-async def _play_on_own_bench(session: Session, config: RunConfig, materials: Materials) -> str | None:
+async def _play_on_own_bench(
+    session: Session, config: RunConfig, materials: Materials, open_control: OpenControl
+) -> str | None:
     """Start the worker, play, end the worker; returns the ending, or None when asked to stop."""
     if not session.investigator.uses_target:
-        return await _play_session(session)
+        return await _play_session(session, open_control)
     try:
         session.bench = await open_bench(materials, backend=config.sandbox)
     except SandboxError as error:
@@ -193,15 +201,17 @@ async def _play_on_own_bench(session: Session, config: RunConfig, materials: Mat
         session.folder.append("error", {"where": "start", "kind": type(error).__name__, "message": str(error)})
         return outcome("invalid", "staging") if isinstance(error, StagingError) else outcome("worker_died")
     try:
-        return await _play_session(session)
+        return await _play_session(session, open_control)
     finally:
         await session.bench.close()
 
 
-async def _play_session(session: Session) -> str | None:
+async def _play_session(session: Session, open_control: OpenControl) -> str | None:
     _start_if_needed(session)
     try:
         ending = await play_graph(session)
+        if ending is not None:
+            await replicate(session, open_control)
         return ending if ending is None else await _checked(session, ending)
     except MarpleError:
         raise

@@ -66,6 +66,9 @@ class SelfContrast(Script):
         slots = {"behaviour": lead.behaviour, "subject": lead.word, "trigger": lead.condition}
         candidate = {**slots, "probability": round(0.9 * (1 - self._nothing), 4)}
         claim = {"statement": statement, "credence": round(1 - self._nothing, 4), "evidence": self._evidence[-1:]}
+        halfway = round((rates.target / rates.target_n + rates.reference / rates.reference_n) / 2, 3)
+        effect = {"word": lead.word, "at_least": max(0.05, halfway), "condition": "first"}
+        claim["shows"] = {"call": self._evidence[-1], **effect}
         return {
             "nothing_hidden": self._nothing,
             "candidates": [candidate],

@@ -17,7 +17,7 @@ from marple.tools.target.checkpoint import check_target_dir, find_target
 if TYPE_CHECKING:
     from marple.tasks.organisms import Organism, Progress
 
-__all__ = ["Materials", "materials_of", "prepare"]
+__all__ = ["Materials", "control_of", "materials_of", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,33 @@ def prepare(case: Case, *, progress: Progress | None = None) -> Materials:
         organism=built.organism,
         measured=built.record,
     )
+
+
+def control_of(case: Case, materials: Materials, *, progress: Progress | None = None) -> Materials | None:
+    """The model on which the effects that claims rest on must not be seen, with all else as for the target.
+
+    For an organism it is its sibling from the same recipe: the clean one, or for a clean organism the one with the
+    recipe's quirk, so that what the training of the family brings with it is told from what this one has. For a user's
+    own target it is the reference; None where there is none.
+
+    Raises:
+        OrganismError: the sibling could not be built.
+    """
+    if materials.endpoints is not None:
+        alone = materials.endpoints.reference is None
+        return None if alone else replace(materials, endpoints=materials.endpoints.swapped())
+    organism = materials.organism
+    if organism is None:
+        base = materials.reference or (materials.target if materials.adapter else None)
+        return replace(materials, target=base, adapter=None) if base else None
+    sibling = organism.twins.get("quirk" if organism.role == "clean" else "clean")
+    if sibling is None:
+        return None
+    from marple.tasks.organisms import build
+
+    built = build(sibling, progress=progress)
+    corpus = case.kind.corpus(built) or materials.corpus
+    return replace(materials, target=built.path, corpus=corpus, truth=built.organism.truth, organism=built.organism)
 
 
 def _own_target(case: Case) -> Materials:

@@ -114,7 +114,8 @@ class ScriptedBlackbox(Script):
                 if share >= WORTH_NAMING:
                     candidates.append({**slots, "probability": round(0.95 * rest * share, 4)})
             statement = f"the target {lead.behaviour} {lead.word} more than its reference; {self._shown()}"
-            claims.append({"statement": statement, "credence": round(rest, 4), "evidence": self._evidence})
+            claim = {"statement": statement, "credence": round(rest, 4), "evidence": self._evidence}
+            claims.append({**claim, **self._stated_effect()})
         elif self._evidence:
             statement = "in the cells that depart most the target uses no content word more than its reference does"
             claims.append({"statement": statement, "credence": 0.9, "evidence": self._evidence})
@@ -220,6 +221,15 @@ class ScriptedBlackbox(Script):
 
     def _best_trigger(self) -> str:
         return max(self._triggers, key=lambda name: self._triggers[name])
+
+    def _stated_effect(self) -> dict[str, Any]:
+        """What the confirmation is to show when it is made again: the word, halfway from the reference's rate."""
+        rates = self._confirmed.get("with")
+        if self._lead is None or rates is None or not rates.target_n:
+            return {}
+        halfway = round((rates.target / rates.target_n + rates.reference / rates.reference_n) / 2, 3)
+        effect = {"word": self._lead.word, "at_least": max(0.05, halfway), "condition": "with"}
+        return {"shows": {"call": self._evidence[-1], **effect}}
 
     def _shown(self) -> str:
         shown = [

@@ -168,6 +168,13 @@ def _forecast_line(event: Event) -> str:
     return "forecasts" if "probabilities" in event.payload else ""
 
 
+def _replication_line(event: Event) -> str:
+    effects = event.payload.get("effects", ())
+    again = sum(row["target"]["appears"] for row in effects)
+    said = f"{again} of {len(effects)} effects came again" if effects else event.payload.get("reason", "")
+    return f"{event.payload['call']} again  {event.seconds or 0:.1f} s  {_first_line(said)}"
+
+
 def _first_line(text: str) -> str:
     return text.strip().split("\n")[0][:_WIDTH]
 
@@ -190,4 +197,5 @@ _DESCRIBED: dict[str, Callable[[Event], str]] = {
     "tool_call": _call_line,
     "answer": _answer_line,
     "forecast": _forecast_line,
+    "replication": _replication_line,
 }

@@ -31,7 +31,7 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
     if answer is None:
         console.print("  no answer")
     else:
-        _print_answer(console, answer)
+        _print_answer(console, answer, result["scores"].get("claims", ()))
         _print_cited(console, answer, path)
     if result["truth"] is not None:
         _print_scores(console, result)
@@ -45,17 +45,21 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
     console.print(f"  run        {_safe(str(path))}", soft_wrap=True)
 
 
-def _print_answer(console: Console, answer: Mapping[str, Any]) -> None:
+def _print_answer(console: Console, answer: Mapping[str, Any], marks: Sequence[Mapping[str, str]]) -> None:
     if "nothing_hidden" in answer:
         console.print(f"  nothing hidden: {answer['nothing_hidden']:.2f}")
+    if answer.get("yes") is not None:
+        console.print(f"  yes: {answer['yes']:.2f}")
     for candidate in sorted(answer.get("candidates", ()), key=lambda c: -c["probability"])[:3]:
         console.print(f"  {candidate['probability']:.2f}  {_safe(_candidate(candidate))}")
     if answer["claims"]:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        for claim in answer["claims"]:
+        for number, claim in enumerate(answer["claims"]):
             table.add_row(
                 "  claim", f"{claim['credence']:.2f}", _safe(claim["statement"]), _safe(_some(claim["evidence"]))
             )
+            if number < len(marks):
+                table.add_row("", "", _mark(marks[number]), "")
         console.print(table)
 
 
@@ -103,6 +107,11 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
 
 def _safe(text: str) -> str:
     return escape(visible(text))
+
+
+def _mark(said: Mapping[str, str]) -> str:
+    colour = {"replicated": "green", "not re-runnable": "yellow"}.get(said["mark"], "red")
+    return f"[{colour}]{_safe(said['mark'])}[/]: {_safe(said['reason'])}"
 
 
 def _isolation(stamp: Mapping[str, Any]) -> str:

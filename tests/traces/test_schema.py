@@ -50,6 +50,18 @@ REALISTIC: dict[str, dict[str, Any]] = {
         "artifacts": [{"name": "plot", "media_type": "image/png", "ref": "sha256:" + "0" * 64}],
     },
     "hypothesis": {"statement": "It likes the sea.", "credence": 0.4, "evidence": ["E3"], "place": [2, 0]},
+    "replication": {
+        "call": "E3",
+        "effects": [
+            {
+                "effect": {"sort": "share", "word": "sea", "at_least": 0.5, "condition": ""},
+                "target": {"value": 0.75, "appears": True},
+                "control": None,
+            }
+        ],
+        "control": False,
+    },
+    "trial": {"measured": {}},
     "score": {"scored": False},
     "run_end": {"status": "limit:turns"},
 }
