@@ -132,7 +132,8 @@ class _Control:
     """The control's arm, opened when it is first needed."""
 
     session: Session
-    open: Callable[[], Awaitable[Workbench | None]]
+    open: OpenControl
+    _bench: Workbench | None = None
     _arm: _Arm | None = None
     _failure: MarpleError | None = None
     _known: bool = False
