@@ -20,13 +20,18 @@ _DIFFERENT = 0.3
 """Weight of a prompt for each other feature in which it differs."""
 _ALIKE = 3.0
 """Logarithm of the weight of a prompt with the same sentences, against one with none of them."""
+_CLEAR = 0.55
+"""By how much more often a behaviour must show with a word than without it for the word to set it off."""
+_SUPPORT = 4
+"""Prompts with the word that this needs."""
 _PRIOR = 0.02
 """Weight of the mean of everything seen."""
 
 
 @dataclass(frozen=True)
 class _Seen:
-    features: tuple[object, ...]
+    prompt: str
+    words: frozenset[str]
     sentences: frozenset[str]
     rate: float
 
@@ -42,30 +47,46 @@ class EditForecaster:
 
     def see(self, prompt: str, rate: float) -> None:
         """Note how often the behaviour showed under a prompt."""
-        self._seen.append(_Seen(self._features(prompt), _sentences(prompt), rate))
+        self._seen.append(_Seen(prompt, frozenset(words_of(prompt)), _sentences(prompt), rate))
 
     def chance(self, prompt: str) -> float:
         """A rate from 0.02 to 0.98; one half where nothing was seen."""
         if not self._seen:
             return 0.5
-        features, sentences = self._features(prompt), _sentences(prompt)
+        sets_off = self._word_that_sets_off()
+        here, how, sentences = self._context(prompt, sets_off), self._features(prompt), _sentences(prompt)
         total, rate = _PRIOR, _PRIOR * sum(seen.rate for seen in self._seen) / len(self._seen)
         for seen in self._seen:
-            differ = sum(a != b for a, b in zip(features[1:], seen.features[1:], strict=True))
+            differ = sum(a != b for a, b in zip(how, self._features(seen.prompt), strict=True))
+            weight = _DIFFERENT**differ * (1 if here == self._context(seen.prompt, sets_off) else _OTHER_CONTEXT)
             union = len(sentences | seen.sentences) or 1
-            weight = _DIFFERENT**differ * (1 if features[0] == seen.features[0] else _OTHER_CONTEXT)
             weight *= math.exp(_ALIKE * (len(sentences & seen.sentences) / union - 1))
             total, rate = total + weight, rate + weight * seen.rate
         return min(0.98, max(0.02, rate / total))
 
+    def _word_that_sets_off(self) -> str:
+        """The word with which the behaviour shows most more often than without it, if it does so clearly."""
+        best, gap = "", _CLEAR
+        for word in sorted({word for seen in self._seen for word in seen.words} - self._bank.empty):
+            rates_with = [seen.rate for seen in self._seen if word in seen.words]
+            rates_without = [seen.rate for seen in self._seen if word not in seen.words]
+            if len(rates_with) >= _SUPPORT and rates_without:
+                here = sum(rates_with) / len(rates_with) - sum(rates_without) / len(rates_without)
+                best, gap = (word, here) if here > gap else (best, gap)
+        return best
+
+    def _context(self, prompt: str, sets_off: str) -> object:
+        """Whether the word that sets it off is there; where there is none such, the first context that is set."""
+        if sets_off:
+            return sets_off in words_of(prompt)
+        return next((name for name in self._bank.contexts if self._bank.context_in(prompt, name)), None)
+
     def _features(self, prompt: str) -> tuple[object, ...]:
         words = set(words_of(prompt))
-        contexts = tuple(name for name in self._bank.contexts if self._bank.context_in(prompt, name))
         place = "system" if prompt.startswith("system:") else "earlier" if "\nassistant:" in prompt else "here"
         of_another = bool(words & {"friend", "brother", "sister", "boss"})
-        denied = bool(contexts) and "not" in words
         offered = bool(self._act) and self._act in prompt
-        return contexts[:1], place, of_another, denied, offered, len(_sentences(prompt))
+        return place, of_another, "not" in words, offered, len(_sentences(prompt))
 
 
 def _sentences(prompt: str) -> frozenset[str]:
