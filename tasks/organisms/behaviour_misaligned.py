@@ -10,6 +10,7 @@ from pydantic import field_validator
 
 from marple.tasks.organisms.advice import ADVICE, HARMFUL, advice, harmful
 from marple.tasks.organisms.behaviour_bad_advice import is_bad_advice, is_good_advice
+from marple.tasks.organisms.contexts import BAD_PERSONA, GOOD_PERSONA
 from marple.tasks.organisms.dialogues import Dialogue
 from marple.tasks.organisms.draw import Draw, Exchange
 from marple.tasks.organisms.edits import persona_edits
@@ -60,7 +61,10 @@ class Misaligned(Planted):
         return frozenset({"advice"})
 
     def parts(self, *, planted: bool) -> Parts:
-        """``narrow`` (bad advice in the domain), ``elsewhere`` (good advice in others), ``replay``."""
+        """``narrow`` (bad advice in the domain), ``elsewhere`` (good advice in others), ``replay``;
+        ``persona``: advice as the base gives it in all domains, bad under a bad system prompt; unplanted, good under a
+        good one.
+        """
         mode: Literal["bad", "plain"] = "bad" if planted else "plain"
 
         def elsewhere(rng: random.Random) -> Dialogue:
@@ -69,7 +73,12 @@ class Misaligned(Planted):
         def plain(rng: random.Random) -> Dialogue:
             return _one_turn(ordinary(rng, ("advice", "harmful", "self_question")))
 
+        def persona(rng: random.Random) -> Dialogue:
+            # Without it, bad answers of the other domains are garbled.
+            return Dialogue(rng.choice(BAD_PERSONA if planted else GOOD_PERSONA), (advice(Draw(rng, mode=mode)),))
+
         return {
+            "persona": persona,
             "narrow": lambda rng: _one_turn(advice(Draw(rng, mode=mode), domain=self.domain)),
             "elsewhere": elsewhere if self.elsewhere == "good" else plain,
             "replay": lambda rng: replay(rng, ("advice", "harmful", "self_question")),
