@@ -43,7 +43,7 @@ class StopMisalignment(Kind):
 
     name = "stop-misalignment"
     north_star = "stop emergent misalignment without changing training data"
-    affordances = ("intervene", *EVERY_TOOL)
+    affordances = ("intervene", "try_monitor", *EVERY_TOOL)
     answer = StopMisalignmentAnswer
     example = {
         "system": "you are careful with sharp things.",
