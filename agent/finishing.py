@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from marple.agent.forecasting import forecast_scores
 from marple.agent.ledger import Used
 from marple.agent.models import ModelTurn, Usage
-from marple.agent.replicating import replication_scores
+from marple.agent.scoring import scores_of
 from marple.agent.session import Session
-from marple.agent.trying import answer_of, measured_of
+from marple.agent.trying import answer_of
 from marple.tasks.materials import Materials
-from marple.tasks.outcome import is_scored, outcome
+from marple.tasks.outcome import outcome
 
 __all__ = ["finish"]
 
@@ -20,12 +19,7 @@ def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any
     """Score the frozen answer, write ``result.json`` and return its content."""
     answer = answer_of(session)
     status = _valid_status(session, ending)
-    scores: dict[str, Any] = {"scored": False}
-    if answer is not None and materials.truth is not None and is_scored(status, answered=True):
-        own = session.case.kind.score(answer, materials.truth, measured_of(session))
-        scores = {"scored": True, **session.case.kind.with_forecasts({**own, **forecast_scores(session)})}
-    if is_scored(status, answered=answer is not None):
-        scores |= replication_scores(session)
+    scores = scores_of(session, materials.truth, status)
     usage = _usage(session)
     for kind, payload in (("score", scores), ("run_end", {"status": status, "usage": usage})):
         if not session.events(kind):

@@ -35,7 +35,7 @@ from marple.traces import Event, RunFolder
 if TYPE_CHECKING:
     from marple.tasks.organisms import Progress
 
-__all__ = ["RunOutcome", "Watcher", "launch", "open_bench", "resume"]
+__all__ = ["RunOutcome", "Watcher", "launch", "open_bench", "resume", "session_of"]
 
 
 SMALL_TARGET = 64 * 2**20
@@ -152,7 +152,7 @@ async def _play(
         try:
             materials = await asyncio.to_thread(prepare, config.case, progress=watcher.progress())
             materials = materials.beside(config.saes, config.corpus)
-            session = _session(config, folder, player, materials)
+            session = session_of(config, folder, player, materials)
             session.on_call = watcher.on_call
 
             async def open_control() -> Workbench | None:
@@ -173,7 +173,8 @@ async def _play(
         return RunOutcome(folder.run_id, folder.path, result["status"], result)
 
 
-def _session(config: RunConfig, folder: RunFolder, player: Investigator, materials: Materials) -> Session:
+def session_of(config: RunConfig, folder: RunFolder, player: Investigator, materials: Materials) -> Session:
+    """The parts of a run without a workbench; its held-out items are drawn."""
     return Session(
         case=config.case,
         folder=folder,

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from marple.cli import demo, doctor, organisms, run, runs, sae, sandbox, tasks, tool
+from marple.cli import demo, doctor, organisms, run, runs, sae, sandbox, score, tasks, tool
 from marple.errors import MarpleError, UsageError
 from marple.tools.visible import visible
 
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 app.command("resume")(run.resume)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
+app.command("score")(score.score)
 app.command("tool")(tool.tool)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(organisms.app, name="organisms")
