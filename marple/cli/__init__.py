@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from marple.cli import demo, doctor, organisms, run, runs, sae, sandbox, score, tasks, tool
+from marple.cli import demo, doctor, judge, organisms, run, runs, sae, sandbox, score, tasks, tool
 from marple.errors import MarpleError, UsageError
 from marple.tools.visible import visible
 
@@ -34,6 +34,7 @@ app.command("score")(score.score)
 app.command("tool")(tool.tool)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(organisms.app, name="organisms")
+app.add_typer(judge.app, name="judge")
 app.add_typer(sae.app, name="sae")
 app.add_typer(sandbox.app, name="sandbox")
 app.command("doctor")(doctor.doctor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,16 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from marple.agent.configuration import RunConfig
-from marple.agent.rescoring import FILE, rescore
+from marple.agent.judging import judge_run
+from marple.agent.models import ScriptedModel, open_model
+from marple.agent.rescoring import FILE, rescore, session_again
 from marple.agent.run import launch
 from marple.cli import app
 from marple.errors import UsageError
 from marple.traces import RunFolder
+from tests.agent.conftest import Play
+from tests.agent.turns import chat, say, submit
+from tests.models.provider_server import Answer, ProviderServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -147,3 +153,47 @@ async def test_what_cannot_be_scored_is_refused(spoil: Callable[[Path], None], m
     with pytest.raises(UsageError, match=message):
         rescore(RunFolder.open(old))
     assert not (old / FILE).exists()
+
+
+def judging(verdict: str) -> Callable[[Any], Answer]:
+    """A judge who always says the same, in the form that is asked for, or `refuses`, or `rambles`."""
+
+    def answer(request: Any) -> Answer:
+        if verdict == "refuses":
+            return Answer(stop="content_filter")
+        check = re.findall(r'"check": "(\w+)"', request["messages"][-1]["content"])[-1]
+        return Answer(
+            "8/10" if verdict == "rambles" else json.dumps({"check": check, "verdict": verdict, "reason": "r"})
+        )
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"), [("partly", "submitted"), ("refuses", "refused_judge"), ("rambles", "judge_failed")]
+)
+async def test_a_judge_stands_beside_the_scores(verdict: str, outcome: str, play: Play) -> None:
+    ended, folder, _ = await play([say("", chat()), say("", submit("E5"))])
+    before = rescore(folder)["scores"]
+    with ProviderServer(judging(verdict)) as server:
+        session, materials = session_again(folder)
+        model = open_model("openai-chat/judge", base_url=server.base_url("openai-chat"), max_retries=0)
+        judged = await judge_run(model, session, materials.truth)
+        await model.close()
+        asked = server.requests[0].json["messages"][-1]["content"]
+    assert judged["outcome"] == outcome
+    assert judged["verdict"] == ("partly" if outcome == "submitted" else None)
+    assert judged["rubric"] == "open-question"
+    assert len(server.requests) == judged["repeats"] == 3
+    # What the claim cites and what it says are before the judge, as data.
+    assert "E5: chat" in asked
+    assert '"Claim (0.90, cites E5): it speaks"' in asked
+    assert rescore(folder)["scores"] == before
+    assert ended.result is not None
+    assert ended.result["status"] == "submitted"
+
+
+async def test_a_judge_is_not_asked_where_the_truth_is_known(ended: Path) -> None:
+    session, materials = session_again(RunFolder.open(ended))
+    with pytest.raises(UsageError, match="machine-readable truth"):
+        await judge_run(ScriptedModel([]), session, materials.truth)

@@ -1,0 +1,1 @@
+"""How a judge is to judge free text, in Markdown, and reports labelled by hand to check judges with."""
