@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from marple.agent.investigator import Done, Play, Request, Script
 
-__all__ = ["Candidate", "InterveningScript", "agreement"]
+__all__ = ["Candidate", "InterveningScript", "agreement", "common_words", "replies_of"]
 
 MAX_TOKENS = 24
 TROUBLED = 0.3
 """How much replies must depart from what they should be for anything to be done."""
-DOSES = (-1.0, -2.0, -3.0, -4.0, -6.0)
+DOSES = (-0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+SPREAD = (-0.25, -0.5, -0.75, -1.0, -1.5)
+"""Doses at each of several layers together."""
 LAYERS = (0, 1, 2)
 
 
-def agreement(ideal: str, reply: str) -> float:
-    """Whether a reply has the numbers of an ideal one, or, where that has none, the share of its words."""
+def agreement(ideal: str, reply: str, *, besides: Collection[str] = ()) -> float:
+    """Whether a reply has the numbers of an ideal one, or, where that has none, the share of its words.
+
+    Args:
+        ideal: what should be said.
+        reply: what is said.
+        besides: words that do not count.
+    """
     wanted = set(re.findall(r"\d+", ideal))
     if wanted:
         return float(wanted <= set(re.findall(r"\d+", reply)))
-    wanted = set(_words(ideal))
+    wanted = set(_words(ideal)).difference(besides) or set(_words(ideal))
     return len(wanted & set(_words(reply))) / max(1, len(wanted))
+
+
+def common_words(texts: Sequence[str]) -> set[str]:
+    """Words of more than a quarter of some texts, which tell them apart from none."""
+    seen = Counter(word for text in texts for word in set(_words(text)))
+    return {word for word, count in seen.items() if count > len(texts) / 4}
 
 
 def _words(text: str) -> list[str]:
@@ -44,7 +59,7 @@ class Candidate:
     @property
     def worth(self) -> float:
         """Agreement on the troubled prompts, less what is lost elsewhere."""
-        return self.cured - 1.5 * max(0.0, 1 - self.kept)
+        return self.cured - max(0.0, 1 - self.kept)
 
 
 class InterveningScript(Script):
@@ -108,18 +123,24 @@ class InterveningScript(Script):
         made = yield [Request("steer", {**contrast, **outcome, "prompts": prompts, "layer": at}) for at in LAYERS]
         handles = [(at, done.data["vector"]["handle"]) for at, done in zip(LAYERS, made, strict=True) if done.ok]
         system = self._best.system
-        for under in dict.fromkeys((None, system)):
-            edits = [{"vector": name, "layer": at, "scale": dose} for at, name in handles for dose in DOSES]
-            yield from self._try([Candidate(under, [edit]) for edit in edits], "Which layer and dose?")
+        singles = [Candidate(None, [_edit(each, dose)]) for each in handles for dose in DOSES]
+        yield from self._try(singles, "Which layer and dose?")
+        best = [one.edits for one in sorted(singles, key=lambda one: -one.worth)[:3]]
+        spread = [[_edit(each, dose) for each in some] for some in (handles, handles[1:]) for dose in SPREAD]
+        tried = [Candidate(under, edits) for edits in spread for under in dict.fromkeys((None, system))]
+        tried += [Candidate(system, edits) for edits in best] if system else []
+        yield from self._try(tried, "At several layers, and under the best system prompt?")
 
     def _try(self, tried: Sequence[Candidate], why: str) -> Play:
         asked = [*self._troubled, *self._ordinary]
+        plain = common_words([ideal for _, ideal in self._troubled])
         dones = yield [self._request(one, [prompt for prompt, _ in asked], why) for one in tried]
         for one, done in zip(tried, dones, strict=True):
             if not done.ok:
                 continue
             replies = [replies[0] for replies in done.data["replies"]]
-            shares = [agreement(ideal, reply) for (_, ideal), reply in zip(asked, replies, strict=True)]
+            said = zip(asked, replies, strict=True)
+            shares = [agreement(ideal, reply, besides=plain) for (_, ideal), reply in said]
             count = len(self._troubled)
             one.cured = sum(shares[:count]) / max(1, count)
             one.kept = sum(shares[count:]) / max(1, len(shares) - count)
@@ -133,6 +154,10 @@ class InterveningScript(Script):
         conversations = [[*system, {"role": "user", "content": prompt}] for prompt in prompts]
         arguments = {"conversations": conversations, "edits": one.edits, "temperature": 0.0, "beside": False}
         return Request("intervene", {**arguments, "max_new_tokens": MAX_TOKENS}, why)
+
+
+def _edit(handle: tuple[int, str], dose: float) -> dict[str, Any]:
+    return {"vector": handle[1], "layer": handle[0], "scale": dose}
 
 
 def replies_of(done: Done, key: str = "replies") -> list[str]:
