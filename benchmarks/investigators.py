@@ -17,6 +17,7 @@ from typing import Any
 from marple.agent.bench import Bench
 from marple.agent.configuration import RunConfig
 from marple.agent.run import launch, open_bench
+from marple.tasks.aggregate import aggregate
 from marple.tasks.case import Case, list_cases
 from marple.tasks.materials import prepare
 
@@ -40,38 +41,27 @@ async def play_case(case: Case, names: Sequence[str], seeds: Sequence[int], runs
 
 
 def row(result: dict[str, Any]) -> str:
-    scores, answer = result["scores"], result["answer"] or {"candidates": [], "nothing_hidden": 0.0}
-    best = max(answer["candidates"], key=lambda c: c["probability"], default=None)
-    said = "nothing" if best is None else f"{best['behaviour']} {best['subject']} ({best['trigger']})"
+    scores, answer = result["scores"], result["answer"] or {}
+    best: dict[str, Any] = max(answer.get("candidates") or [{}], key=lambda c: c.get("probability", 0.0))
+    said = " ".join(str(value) for name, value in best.items() if name != "probability") or "nothing"
     verdict = scores.get("solved") if scores.get("solved") is not None else scores.get("cleared")
     mark = "-" if verdict is None else "yes" if verdict else "NO"
     return (
         f"{result['case']:22} {result['investigator']:18} seed {result['seed']}  {mark:3} "
-        f"p(nothing) {answer['nothing_hidden']:.2f}  {said:40} {result['usage']['seconds']:5.1f} s"
+        f"p(nothing) {answer.get('nothing_hidden', 0.0):.2f}  {said:40} {result['usage']['seconds']:5.1f} s"
     )
 
 
-def totals(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the scored runs of one investigator, with how many were scored."""
-    scored = [r["scores"] for r in results if r["scores"]["scored"]]
-    solved = [s["solved"] for s in scores_with(scored, "solved")]
-    cleared = [s["cleared"] for s in scores_with(scored, "cleared")]
+def totals(results: list[dict[str, Any]]) -> dict[str, str]:
+    """One investigator's row: means over the scored runs, with bounds where some were not."""
+    means = aggregate(results)
+    counts = {name: means.pop(name) for name in ("scored", "solved", "cleared")}
     return {
-        "scored": f"{len(scored)}/{len(results)}",
-        "solved": f"{sum(solved)}/{len(solved)}",
-        "cleared": f"{sum(cleared)}/{len(cleared)}",
-        "balanced_accuracy": (
-            round((statistics.fmean(solved) + statistics.fmean(cleared)) / 2, 3) if solved and cleared else None
-        ),
-        "brier": round(statistics.fmean(s["brier"] for s in scored), 3),
-        "forecast_skill": round(statistics.fmean(s["forecast"]["skill"] for s in scored), 3),
-        "experiments": round(statistics.fmean(r["usage"]["calls"] for r in results), 1),
-        "target_tokens": round(statistics.fmean(r["usage"]["target_tokens"] for r in results)),
+        **{name: f"{round((one.value or 0) * one.n)}/{one.n_total}" for name, one in counts.items()},
+        **{name: str(one) for name, one in means.items()},
+        "experiments": f"{statistics.fmean(r['usage']['calls'] for r in results):.1f}",
+        "target_tokens": f"{statistics.fmean(r['usage']['target_tokens'] for r in results):.0f}",
     }
-
-
-def scores_with(scored: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    return [s for s in scored if s[key] is not None]
 
 
 async def main() -> None:
@@ -91,9 +81,9 @@ async def main() -> None:
                 results.append(result)
                 print(row(result), flush=True)
     table = {name: totals([r for r in results if r["investigator"] == name]) for name in arguments.investigators}
-    print(f"\n{'investigator':18}" + "".join(f"{key:>18}" for key in next(iter(table.values()))))
+    print(f"\n{'investigator':18}" + "".join(f"{key:>20}" for key in next(iter(table.values()))))
     for name, values in table.items():
-        print(f"{name:18}" + "".join(f"{value!s:>18}" for value in values.values()))
+        print(f"{name:18}" + "".join(f"{value:>20}" for value in values.values()))
     if arguments.json:
         arguments.json.write_text(json.dumps({"totals": table, "results": results}, indent=1))
 
