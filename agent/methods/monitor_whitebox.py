@@ -16,6 +16,8 @@ __all__ = ["METHOD", "MonitorWhitebox", "fit_directions"]
 
 LAYERS = (-4, -3, -2, -1)
 """The last ones; a model with fewer has what it has."""
+ALIKE = 0.03
+"""Areas so near to each other are equal."""
 
 
 class MonitorWhitebox(MonitorBlackbox):
@@ -40,7 +42,8 @@ def fit_directions(script: MonitorBlackbox, positive: Sequence[Messages], negati
         for place in places
     ]
     areas = [done.data["auroc"]["auroc"] if done.ok else 0.0 for done in tried]
-    best = areas.index(max(areas))
+    # Deeper layers come again better on other subjects, so that of equals the last one is taken.
+    best = max(at for at, area in enumerate(areas) if area >= max(areas) - ALIKE)
     fit = _fit({"positive": positive, "negative": negative}, *places[best])
     (made,) = yield [Request("try_monitor", {"conversations": tested, "fit": fit}, "From all of them.")]
     if made.ok:

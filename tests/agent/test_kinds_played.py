@@ -14,8 +14,9 @@ from marple.agent.configuration import RunConfig
 from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel, ToolCall
 from marple.agent.run import launch
-from marple.tasks.kinds import suppress_eval_awareness
-from marple.tasks.organisms import build, pile_pool
+from marple.errors import ToolError
+from marple.tasks.kinds import odd_transcripts, suppress_eval_awareness
+from marple.tasks.organisms import build, find_organism, pile_pool
 from marple.traces import RunFolder
 
 HELLO = {"role": "user", "content": "this is a test. what is 3 + 4?"}
@@ -74,9 +75,13 @@ async def test_a_pile_is_read_and_what_is_planted_stays_on_the_host(
     outcome = await launch(config)
     assert outcome.status == "submitted"
     assert outcome.result is not None
-    pile = pile_pool.kept_pile(build("nano-42"))
+    pile, organism = pile_pool.kept_pile(build("nano-42")), find_organism("nano-42")
     assert len(pile.planted) == 6
     assert outcome.result["scores"]["base_rate"] == 0.1
+    for flagged, message in ((["t0001", "t9999"], "no transcript t9999"), (["t0001", "t0001"], "t0001 more than once")):
+        answer = {"nothing_odd": 0.1, "flagged": [{"id": name} for name in flagged]}
+        with pytest.raises(ToolError, match=message):
+            odd_transcripts.KIND.trial(odd_transcripts.KIND.answer.model_validate(answer), {}, organism, seed=1)
     rows = [json.loads(line) for line in pile.corpus.read_text().splitlines()]
     assert all(set(row) == {"id", "messages"} for row in rows)
     assert set(pile.planted) <= {row["id"] for row in rows}
