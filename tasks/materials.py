@@ -121,9 +121,16 @@ def _own_target(case: Case) -> Materials:
         if named is None:
             raise TargetRefusedError(f"the adapter {case.target.name!r} names no base model; name it as the reference")
         return Materials(named.check().path, reference, adapter=checkpoint.path, truth=truth)
-    if len(adapters) > 1:
-        raise UsageError(f"{case.id} has {len(adapters)} adapters; add them up with PEFT's add_weighted_adapter")
-    return Materials(checkpoint.path, reference, adapter=adapters[0] if adapters else None, truth=truth)
+    return Materials(checkpoint.path, reference, adapter=_as_one(adapters), truth=truth)
+
+
+def _as_one(adapters: Sequence[Path]) -> Path | None:
+    if len(adapters) < 2:
+        return adapters[0] if adapters else None
+    from marple.tasks.organisms.cache import cache_root
+    from marple.tasks.summing import summed_adapter
+
+    return summed_adapter(adapters, cache_root().parent)
 
 
 def materials_of(
