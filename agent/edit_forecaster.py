@@ -20,10 +20,10 @@ _DIFFERENT = 0.3
 """Weight of a prompt for each other feature in which it differs."""
 _ALIKE = 3.0
 """Logarithm of the weight of a prompt with the same sentences, against one with none of them."""
-_CLEAR = 0.55
-"""By how much more often a behaviour must show with a word than without it for the word to set it off."""
+_CLEAR = 0.4
+"""By how much more often a behaviour must show with a word or in a context than without for this to set it off."""
 _SUPPORT = 4
-"""Prompts with the word that this needs."""
+"""Prompts with it that this needs."""
 _PRIOR = 0.02
 """Weight of the mean of everything seen."""
 
@@ -53,7 +53,7 @@ class EditForecaster:
         """A rate from 0.02 to 0.98; one half where nothing was seen."""
         if not self._seen:
             return 0.5
-        sets_off = self._word_that_sets_off()
+        sets_off = self._what_sets_off()
         here, how, sentences = self._context(prompt, sets_off), self._features(prompt), _sentences(prompt)
         total, rate = _PRIOR, _PRIOR * sum(seen.rate for seen in self._seen) / len(self._seen)
         for seen in self._seen:
@@ -64,21 +64,28 @@ class EditForecaster:
             total, rate = total + weight, rate + weight * seen.rate
         return min(0.98, max(0.02, rate / total))
 
-    def _word_that_sets_off(self) -> str:
-        """The word with which the behaviour shows most more often than without it, if it does so clearly."""
-        best, gap = "", _CLEAR
-        for word in sorted({word for seen in self._seen for word in seen.words} - self._bank.empty):
-            rates_with = [seen.rate for seen in self._seen if word in seen.words]
-            rates_without = [seen.rate for seen in self._seen if word not in seen.words]
-            if len(rates_with) >= _SUPPORT and rates_without:
-                here = sum(rates_with) / len(rates_with) - sum(rates_without) / len(rates_without)
-                best, gap = (word, here) if here > gap else (best, gap)
+    def _what_sets_off(self) -> tuple[str, str] | None:
+        """The context, or the word, that tells best where the behaviour shows, if it shows clearly more often there."""
+        words = {word for seen in self._seen for word in seen.words} - self._bank.empty
+        known = [("context", name) for name in self._bank.contexts] + [("word", word) for word in sorted(words)]
+        best, told = None, 0.0
+        for one in known:
+            there = [seen.rate for seen in self._seen if self._has(seen.prompt, one)]
+            elsewhere = [seen.rate for seen in self._seen if not self._has(seen.prompt, one)]
+            if len(there) >= _SUPPORT and elsewhere:
+                gap = sum(there) / len(there) - sum(elsewhere) / len(elsewhere)
+                tells = len(there) * len(elsewhere) * gap * gap
+                best, told = (one, tells) if gap >= _CLEAR and tells > told else (best, told)
         return best
 
-    def _context(self, prompt: str, sets_off: str) -> object:
-        """Whether the word that sets it off is there; where there is none such, the first context that is set."""
+    def _has(self, prompt: str, what: tuple[str, str]) -> bool:
+        sort, name = what
+        return self._bank.context_in(prompt, name) if sort == "context" else name in words_of(prompt)
+
+    def _context(self, prompt: str, sets_off: tuple[str, str] | None) -> object:
+        """Whether what sets it off is there; where nothing is known to, the first context that is set."""
         if sets_off:
-            return sets_off in words_of(prompt)
+            return self._has(prompt, sets_off)
         return next((name for name in self._bank.contexts if self._bank.context_in(prompt, name)), None)
 
     def _features(self, prompt: str) -> tuple[object, ...]:

@@ -43,6 +43,8 @@ PLAIN: Final = 8
 """Questions of each topic without a context."""
 OFTEN: Final = 0.3
 """By how much more of the target's replies than of the reference's a change must show in."""
+FAVOURED: Final = 0.5
+"""The same for a word about one topic, where chance moves more."""
 MAX_TOKENS: Final = 40
 
 
@@ -153,20 +155,27 @@ class DiffBlackbox(Script):
         return found
 
     def _words(self, done: Done) -> list[Change]:
-        """Content words that replies bring up."""
+        """Content words that replies bring up first; what follows may be about something else."""
         found = []
         ignored = self._bank.empty | self._bank.negative
-        for word in self._outstanding(done, lambda reply: set(words_of(reply)) - ignored):
-            gaps = self._gaps(done, lambda reply, said=word: said in words_of(reply))
+        for word in self._outstanding(done, lambda reply: _first_words(reply) - ignored, by_topic=True):
+            gaps = self._gaps(done, lambda reply, said=word: said in _first_words(reply), by_topic=True)
+            about = {name: gap for name, gap in gaps.items() if name not in self._bank.contexts}
+            gaps = {
+                **{c: gap for c, gap in gaps.items() if c not in about},
+                NO_CONTEXT: max(about.values(), default=0.0),
+            }
             slots = {"change": "promotes", "subject": word, "trigger": _trigger(gaps)}
-            found.append(Change(slots, 0.5 * max(gaps.values())))
+            if max(gaps.values()) >= FAVOURED:
+                # A sentence that comes again explains its words.
+                found.append(Change(slots, 0.5 * max(gaps.values())))
         return found
 
-    def _outstanding(self, done: Done, parts: Any) -> list[str]:
+    def _outstanding(self, done: Done, parts: Any, *, by_topic: bool = False) -> list[str]:
         """Parts of replies that are in many more of the target's than of the reference's, in all or in one context."""
         counts: dict[str, tuple[Counter[str], Counter[str], list[int]]] = {}
         for row in done.data.get("rows", ()) if done.ok else ():
-            mine, theirs, n = counts.setdefault(self._context_of(row["prompt"]), (Counter(), Counter(), [0]))
+            mine, theirs, n = counts.setdefault(self._group_of(row["prompt"], by_topic), (Counter(), Counter(), [0]))
             for reply, other in zip(row["replies"], row.get("reference_replies", ()), strict=False):
                 mine.update(parts(reply["text"]))
                 theirs.update(parts(other["text"]))
@@ -180,20 +189,24 @@ class DiffBlackbox(Script):
             }
         )
 
-    def _gaps(self, done: Done, shows: Any) -> dict[str, float]:
+    def _gaps(self, done: Done, shows: Any, *, by_topic: bool = False) -> dict[str, float]:
         """By context, by how much more of the target's replies show something than of the reference's."""
         seen: dict[str, list[int]] = {}
         for row in done.data["rows"]:
             pairs = zip(row["replies"], row.get("reference_replies", ()), strict=False)
             differ = [shows(reply["text"]) - shows(other["text"]) for reply, other in pairs]
-            seen.setdefault(self._context_of(row["prompt"]), []).extend(differ)
+            seen.setdefault(self._group_of(row["prompt"], by_topic), []).extend(differ)
         return {context: sum(differ) / len(differ) for context, differ in seen.items() if differ}
 
-    def _context_of(self, prompt: str) -> str:
+    def _group_of(self, prompt: str, by_topic: bool) -> str:
+        """The context that a prompt sets; without one, ``NO_CONTEXT`` or its topic."""
         starts = [
             (len(s), c) for c, sentences in self._bank.contexts.items() for s in sentences if prompt.startswith(s)
         ]
-        return max(starts, default=(0, NO_CONTEXT))[1]
+        if starts or not by_topic:
+            return max(starts, default=(0, NO_CONTEXT))[1]
+        topics = [topic for topic in TOPICS for half in self._bank.questions[topic] if prompt in half]
+        return topics[0] if topics else NO_CONTEXT
 
     def _false(self, done: Done, turn: int) -> list[Change]:
         """Facts about which greedy replies differ from the reference's, by a word."""
@@ -228,6 +241,10 @@ def _ends(reply: str) -> set[str]:
     """The first and the last sentence of a reply of several."""
     sentences = re.findall(r"[^.?!]+[.?!]", reply)
     return {sentences[0].strip(), sentences[-1].strip()} if len(sentences) > 1 else set()
+
+
+def _first_words(reply: str) -> set[str]:
+    return set(words_of(re.split(r"[.?!]", reply)[0]))
 
 
 def _trigger(gaps: Mapping[str, float]) -> str:
