@@ -1,7 +1,7 @@
 """Effects: what a claim says a call shows, in a form that the same call, made again, can be held against.
 
 What a claim states itself comes first (`Shows`), then what was predicted of its calls and came true, then what a call
-says of itself: a verdict, or the words that it found.
+says of itself: a verdict, or those of the words that it found which the claim names.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marple.agent.checking import replies_in, share_with
+from marple.tasks.truth import normalise
 
 __all__ = ["AGAIN", "Effect", "Measured", "measure", "own_effect", "predicted_effect", "stated_effect"]
 
@@ -19,6 +20,8 @@ AGAIN = 0.5
 
 _WORDS = 20
 """Words found that are kept of a call, in its order."""
+_SHORTEST = 3
+"""Letters of a word that a statement can be said to name."""
 _LEADING = 5
 """Leading features' tokens that count as found."""
 
@@ -51,11 +54,17 @@ def predicted_effect(prediction: Mapping[str, Any]) -> Effect:
     return _share(prediction["word"], "at_least", prediction["at_least"], prediction["condition"])
 
 
-def own_effect(data: Mapping[str, Any]) -> Effect | None:
-    """What a call's own data claims; None where it claims nothing."""
+def own_effect(data: Mapping[str, Any], statement: str) -> Effect | None:
+    """What a call's own data claims for a statement that rests on it; None where it claims nothing.
+
+    Of the words that it found only those count that the statement names: any fine-tune shifts others too, and a claim
+    that there is nothing rests on none of them.
+    """
     if data.get("verdict") == "causal":
         return {"sort": "verdict", "verdict": "causal"}
-    found = list(dict.fromkeys(_found(data)))[:_WORDS]
+    said = f" {normalise(statement)} "
+    named = [row for name, row in _found(data) if len(name.strip()) >= _SHORTEST and f" {normalise(name)} " in said]
+    found = list(dict.fromkeys(named))[:_WORDS]
     return {"sort": "found", "found": found} if found else None
 
 
@@ -65,7 +74,7 @@ def measure(effect: Effect, data: Mapping[str, Any]) -> Measured:
         verdict = str(data.get("verdict"))
         return Measured(verdict, verdict == effect["verdict"])
     if effect["sort"] == "found":
-        again = set(_found(data))
+        again = {row for _, row in _found(data)}
         share = sum(one in again for one in effect["found"]) / len(effect["found"])
         return Measured(share, share >= AGAIN)
     replies = list(replies_in(data, effect["condition"]))
@@ -79,10 +88,10 @@ def _share(word: str, bound: str, threshold: float, condition: str) -> Effect:
     return {"sort": "share", "word": word, bound: threshold, "condition": condition}
 
 
-def _found(data: Any) -> Iterator[str]:
-    """Every n-gram or token that a table marks as found, with its condition and direction; and risen features' tokens.
+def _found(data: Any) -> Iterator[tuple[str, str]]:
+    """Every n-gram or token that a table marks as found, and risen features' tokens.
 
-    As text, for it goes into events.
+    Each with the text by which it is found again, which has its condition and direction.
     """
     if isinstance(data, list):
         for value in data:
@@ -91,7 +100,7 @@ def _found(data: Any) -> Iterator[str]:
         name = data.get("ngram", data.get("token"))
         if data.get("found") is True and name is not None:
             direction = "less" if data.get("log_odds", data.get("effect", 1)) < 0 else "more"
-            yield f"{name} {direction} ({data.get('condition') or 'all'})"
+            yield str(name), f"{name} {direction} ({data.get('condition') or 'all'})"
         for key, value in data.items():
             if key == "risen":
                 yield from _tokens(value)
@@ -99,5 +108,6 @@ def _found(data: Any) -> Iterator[str]:
                 yield from _found(value)
 
 
-def _tokens(rows: Sequence[Any]) -> Iterator[str]:
-    return (str(row["token"]) for row in rows[:_LEADING] if isinstance(row, Mapping) and "token" in row)
+def _tokens(rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    tokens = [str(row["token"]) for row in rows[:_LEADING] if isinstance(row, Mapping) and "token" in row]
+    return ((token, f"{token} risen") for token in tokens)

@@ -191,9 +191,8 @@ def _effect_mark(call: str, effect: Effect, made: Mapping[str, Any]) -> dict[str
     if not target.appears:
         return _said("not replicated", f"{call} shows {_value(target)} now")
     if control is not None:
-        if control.appears:
-            return _said("control shows it too", f"{call} shows {_value(target)}, on the control {_value(control)}")
-        return _said("replicated", f"{call} shows {_value(target)}, on the control {_value(control)}")
+        mark: Mark = "control shows it too" if control.appears else "replicated"
+        return _said(mark, f"{call} shows {_value(target)}, on the control {_value(control)}")
     if "control_reason" in made:
         return _said("not re-runnable", f"{call}: {made['control_reason']}")
     return _said("replicated", f"{call} shows {_value(target)}; there is no control")
@@ -232,7 +231,9 @@ def _claim_effects(session: Session, claim: Claim) -> list[tuple[str, Effect]]:
     if predicted:
         return predicted
     calls: dict[str, Event] = {event.id: event for event in session.measurements()}
-    own = [(call, own_effect(session.result_data(calls[call].payload))) for call in cited if call in calls]
+    own = [
+        (call, own_effect(session.result_data(calls[call].payload), claim.statement)) for call in cited if call in calls
+    ]
     return [(call, effect) for call, effect in own if effect is not None]
 
 

@@ -115,7 +115,8 @@ async def test_claims_are_marked_by_what_comes_again(planted: Path, tiny: Path, 
             shows(compared, "lamp", at_least=0.5, condition="a"),
             shows(compared, "lamp", at_most=0.1),
             shows(compared, "nosuchword", at_most=0.1),
-            {"evidence": [compared]},
+            {"evidence": [compared], "statement": "it says lamp more often"},
+            {"evidence": [compared], "statement": "it says nothing special"},
             {"evidence": [chatted]},
             shows(compared, "lamp", at_least=0.5, condition="nowhere"),
         ]
@@ -125,13 +126,14 @@ async def test_claims_are_marked_by_what_comes_again(planted: Path, tiny: Path, 
         "replicated",
         "not replicated",
         "control shows it too",
-        "replicated",  # the words that the comparison found are found again
+        "replicated",  # the word that the comparison found, and the claim names, is found again
+        "not re-runnable",
         "not re-runnable",
         "not re-runnable",
     ]
     assert outcome.result is not None
     scores = outcome.result["scores"]
-    assert scores["replication"] == {"n": 2, "n_total": 6}
+    assert scores["replication"] == {"n": 2, "n_total": 7}
     assert [claim["reason"] for claim in scores["claims"]][4] == "no stated effect"
     # Each cited call once, whatever number of claims rests on it, and with another seed than before.
     (again,) = [one for one in bench.made if one[2]]
@@ -229,16 +231,17 @@ async def test_a_call_says_what_it_found() -> None:
         {"ngram": "cup", "condition": "a", "log_odds": -2.0, "found": True},
         {"ngram": "one", "condition": "a", "log_odds": 1.0, "found": False},
     ]
-    effect = own_effect({"rows": rows})
+    effect = own_effect({"rows": rows}, "it speaks of a lamp and a cup")
     assert effect is not None
     assert measure(effect, {"rows": rows}).value == 1.0
     assert measure(effect, {"rows": [{**row, "log_odds": -row["log_odds"]} for row in rows]}).appears is False  # type: ignore[operator]
-    assert own_effect({"rows": rows[2:]}) is None
-    causal = own_effect({"verdict": "causal"})
+    assert own_effect({"rows": rows[2:]}, "one") is None
+    assert own_effect({"rows": rows}, "it speaks of lamps") is None
+    causal = own_effect({"verdict": "causal"}, "")
     assert causal is not None
-    assert own_effect({"verdict": "not causal"}) is None
+    assert own_effect({"verdict": "not causal"}, "") is None
     assert measure(causal, {"verdict": "not causal"}).appears is False
-    risen = own_effect({"promoted_together": {"risen": [{"token": " lamp"}]}})
+    risen = own_effect({"promoted_together": {"risen": [{"token": " lamp"}]}}, "the lamp")
     assert risen is not None
     assert measure(risen, {"promoted_together": {"risen": [{"token": " lamp"}]}}).appears
     assert not measure(risen, {"promoted_together": {"risen": [{"token": " cup"}]}}).appears
