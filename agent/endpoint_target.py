@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from marple.agent.models import AssistantMessage, Message, ModelTurn, UserMessage
 from marple.agent.models.adapter import Adapter
 from marple.agent.models.protocol import Draw
 from marple.errors import EndpointError, ModelError, ToolError
 from marple.tools.calls import report_progress
-from marple.tools.target.target import Completion
 from marple.tools.target.text import quote
+
+if TYPE_CHECKING:
+    from marple.tools.target.target import Completion
 
 __all__ = ["ENDPOINT_KEY_VARIABLE", "EndpointTarget", "Line"]
 
@@ -136,6 +138,8 @@ class EndpointTarget:
         return EndpointError(f"{type(error).__name__}: {error}", tokens=(prompt, generated))
 
     async def _one(self, conversation: Conversation, draw: Draw | None, most: int) -> Completion:
+        from marple.tools.target.target import Completion
+
         system, messages = _as_messages(conversation)
         turn = await self._line.model.generate(system, messages, (), max_output_tokens=most, draw=draw)
         read, written = _tokens(turn, conversation)
