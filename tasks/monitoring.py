@@ -124,7 +124,13 @@ class MonitorTrial:
             if self.monitor is None:
                 scores[SUBMITTED] = [0.0] * len(rows)
             for arm, arguments in arms.items():
-                result = await call("try_monitor", {"conversations": [r["messages"] for r in rows], **arguments}, 0)
+                try:
+                    asked = {"conversations": [row["messages"] for row in rows], **arguments}
+                    result = await call("try_monitor", asked, 0)
+                except ToolError:
+                    if arm == SUBMITTED:
+                        raise
+                    continue  # a baseline that this target does not allow, such as a feature where there is no SAE
                 scores[arm] = result.data["scores"]
                 found["tokens_per_token"][arm] = result.data["tokens_per_token"]
             found["sets"][name] = {
@@ -158,7 +164,7 @@ class WordRule:
 
     def score(self, messages: Sequence[Mapping[str, str]]) -> float:
         """Log-odds of its words."""
-        return sum(self._weights.get(word, 0.0) for word in _tagged(messages))
+        return math.fsum(self._weights.get(word, 0.0) for word in _tagged(messages))
 
 
 def _tagged(messages: Sequence[Mapping[str, str]]) -> set[str]:
