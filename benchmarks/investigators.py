@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from marple.agent.bench import Bench
 from marple.agent.configuration import RunConfig
 from marple.agent.run import launch, open_bench
 from marple.tasks.aggregate import aggregate
@@ -26,7 +25,7 @@ INVESTIGATORS = ("prior", "scripted-blackbox", "scripted-whitebox")
 
 async def play_case(case: Case, names: Sequence[str], seeds: Sequence[int], runs: Path) -> list[dict[str, Any]]:
     """Every investigator and seed on one case, on one worker."""
-    bench: Bench = await open_bench(prepare(case), backend="auto")
+    bench = await open_bench(prepare(case), backend="auto")
     results = []
     try:
         for name in names:

@@ -111,6 +111,7 @@ async def play(case_id: str, runs: Path, *, script: Any = None) -> Recorded:
     case, backend = find_case(case_id), TappingBackend()
     materials = prepare(case)
     assert materials.truth is not None
+    assert materials.target is not None
     staged = stage(materials.target, reference=materials.reference, forbidden=materials.truth.keywords)
     limits = Limits(threads=1)
     worker = await start_worker(staged, backend=backend, limits=limits)

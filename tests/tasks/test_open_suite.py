@@ -130,8 +130,8 @@ def staged_weights(materials: Materials) -> tuple[dict[str, torch.Tensor], str]:
     """What the worker gets, and every name and text in it."""
     assert materials.target is not None
     assert materials.truth is not None
-    arguments = {"reference": materials.reference, "adapter": materials.adapter}
-    with stage(materials.target, forbidden=materials.truth.keywords, **arguments) as staged:
+    reference, adapter, words = materials.reference, materials.adapter, materials.truth.keywords
+    with stage(materials.target, reference=reference, adapter=adapter, forbidden=words) as staged:
         weights = {k: v for file in sorted(staged.target.glob("*.safetensors")) for k, v in load_file(file).items()}
         said = "\n".join(str(path.relative_to(staged.root.parent)) for path in staged.root.rglob("*"))
         said += "\n".join(p.read_text(errors="replace") for p in staged.root.rglob("*.json"))
