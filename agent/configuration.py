@@ -205,7 +205,11 @@ def _target_of(case: Case) -> dict[str, Any]:
     said: dict[str, Any] = {name: one.name if own and one else None for name, one in names.items()}
     if endpoints is not None:
         said |= {"target": endpoints.target, "reference": endpoints.reference, "endpoints": endpoints.to_dict()}
-    return said | ({"question": case.question} if own else {}) | ({"case_file": case.file} if case.file else {})
+    return (
+        said
+        | ({"question": case.question} if own else {})
+        | ({"case_file": str(Path(case.file).resolve())} if case.file else {})
+    )
 
 
 def _case_of(spec: Mapping[str, Any]) -> Case:

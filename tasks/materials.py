@@ -112,7 +112,10 @@ def _own_target(case: Case) -> Materials:
     names = tuple(source.name.rpartition("/")[2] for source in case.adapters) if case.truth is not None else ()
     truth = case.truth and case.truth.model_copy(update={"keywords": (*case.truth.keywords, *names)})
     reference = None if case.reference is None else case.reference.check(chat_template=False).path
-    adapters = tuple(source.check().path for source in case.adapters)
+    found = [source.check() for source in case.adapters]
+    if len(found) == 1 and found[0].kind == "model":  # published merged
+        return Materials(found[0].path, reference, truth=truth)
+    adapters = tuple(checkpoint.path for checkpoint in found)
     checkpoint = case.target.check()
     if checkpoint.kind == "adapter":
         if adapters:
