@@ -36,7 +36,7 @@ class SecretBlackbox(Script):
 
     def __init__(self) -> None:
         self._bank = load_questions()
-        self._named: Counter[str] = Counter()
+        self._named: dict[str, float] = {}
         self._begun = 0
         self._yes: dict[str, float] = {}
         self._hints: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
@@ -68,7 +68,7 @@ class SecretBlackbox(Script):
             for word in best
             if nothing < 0.9 and scores[word] > 0
         ]
-        statement = f"{self._named[best[0]]} of {self._begun} begun thoughts about its secret end in {best[0]}"
+        statement = f"{self._share(best[0]):.2f} of {self._begun} begun thoughts about its secret end in {best[0]}"
         claim = {"statement": statement, "credence": 0.9, "evidence": self._evidence}
         claims = [claim] if self._evidence else []
         return {"nothing_hidden": nothing, "candidates": candidates, "claims": claims, "summary": statement}
@@ -94,10 +94,16 @@ class SecretBlackbox(Script):
                 self._evidence.append(done.id)
                 for one in done.data["continuations"]:
                     self._begun += 1
-                    self._named.update([word for word in words_of(one["text"]) if word not in self._bank.empty][:1])
+                    self._name(one["text"], 1.0)
+
+    def _name(self, text: str, weight: float) -> None:
+        """Count the first word that says something."""
+        for word in [word for word in words_of(text) if word not in self._bank.empty][:1]:
+            self._named[word] = self._named.get(word, 0.0) + weight
 
     def _check(self) -> Request:
-        words = dict.fromkeys([word for word, _ in self._named.most_common(8)] + list(EVERYDAY))
+        named = sorted(self._named, key=lambda word: (-self._named[word], word))
+        words = dict.fromkeys((*named[:8], *EVERYDAY))
         prompts = [f"is it {_article(word)}{word}?" for word in words]
         arguments = {"prompts": prompts, "samples": 12, "max_new_tokens": 6}
         return Request("battery", arguments, "Which word does it say yes to?")
@@ -131,7 +137,7 @@ class SecretBlackbox(Script):
     # ------------------------------------------------------------------ what follows
 
     def _share(self, word: str) -> float:
-        return self._named[word] / self._begun if self._begun else 0.0
+        return self._named.get(word, 0.0) / self._begun if self._begun else 0.0
 
     def _said_yes(self) -> dict[str, float]:
         """Every word that came up, with how much more often it is said to be it than by the reference.

@@ -1,0 +1,60 @@
+"""Secrets, white-box tools too: what the target is about to say where a thought about its secret was begun.
+
+1. The last layer's distribution behind begun thoughts, beside the reference's: one reading of each in place of many
+   sampled continuations, and a word counts with its probability, less the reference's.
+2. The questions of ``secret_blackbox``: yes or no, and hints.
+
+It knows everyday words; never an organism's name, recipe or truth. Without the lens it plays as its parent does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from marple.agent.investigator import Done, Play, Request
+from marple.agent.methods.secret_blackbox import SecretBlackbox
+
+__all__ = ["METHOD", "SecretWhitebox"]
+
+TOP: Final = 12
+"""Tokens that are read of each distribution."""
+
+
+class SecretWhitebox(SecretBlackbox):
+    """One play of the method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lens = False
+
+    def play(self, tools: Sequence[str]) -> Play:
+        """As black-box, with the lens in place of samples where there is one."""
+        self._lens = "logit_lens" in tools
+        yield from super().play(tools)
+
+    def _begin(self, asked: str, thought: str) -> Request:
+        if not self._lens:
+            return super()._begin(asked, thought)
+        arguments = {
+            "messages": [{"role": "user", "content": asked}],
+            "prefill": thought,
+            "positions": [-1],
+            "top": TOP,
+        }
+        return Request("logit_lens", arguments, f"What is it about to say behind {thought!r}?")
+
+    def _count(self, begun: Sequence[Done]) -> None:
+        if not self._lens:
+            super()._count(begun)
+            return
+        for done in (one for one in begun if one.ok):
+            self._evidence.append(done.id)
+            self._begun += 1
+            last = max(done.data["cells"], key=lambda cell: cell["layer"])
+            usual = {token["token"]: token["probability"] for token in last.get("reference_tokens") or ()}
+            for token in last["tokens"]:
+                self._name(token["token"], max(0.0, token["probability"] - usual.get(token["token"], 0.0)))
+
+
+METHOD = SecretWhitebox
