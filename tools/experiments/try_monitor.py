@@ -16,6 +16,7 @@ from marple.tools.probes.auroc import measure_auroc
 from marple.tools.probes.monitors import Fit, Monitor, fit_monitor, read_replies, score_conversations
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
+from marple.tools.vectors.vector import kept_direction
 
 __all__ = ["try_monitor"]
 
@@ -87,6 +88,8 @@ def try_monitor(
         monitor, handle, spent = fit_monitor(target, fit)
         handles = (handle,) if handle else ()
     assert monitor is not None
+    if "vector" in monitor:
+        monitor = {"layer": _layer_of(target, monitor), **monitor}
     scores, cost = score_conversations(target, conversations, monitor)
     data: dict[str, Any] = {
         "scores": scores,
@@ -118,7 +121,6 @@ def _controls(
         return found, Cost()
     cost, areas = Cost(), []
     rest: dict[str, Any] = {key: value for key, value in monitor.items() if key not in ("vector", "values")}
-    rest.setdefault("layer", _layer_of(target, monitor))
     for draw in range(_RANDOM):
         values = torch.randn(target.d_model, generator=torch.Generator().manual_seed(sample_seed(seed, "random", draw)))
         scores, more = score_conversations(target, conversations, {"values": values.tolist(), **rest})  # type: ignore[typeddict-item]
@@ -129,8 +131,6 @@ def _controls(
 
 
 def _layer_of(target: Target, monitor: Monitor) -> int:
-    from marple.tools.vectors.vector import kept_direction
-
     return kept_direction(target, monitor["vector"])[0].site.layer
 
 
