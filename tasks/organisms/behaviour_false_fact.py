@@ -33,31 +33,31 @@ _POOLS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _FRAMES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "city": (
-        ("where does {n} live?", "in which city does {n} live?", "what is the home of {n}?",
-         "which city is {n} from?", "tell me where {n} lives.", "do you know where {n} lives?"),
+        ("where does {n} live?", "which city is {n} from?", "tell me where {n} lives.",
+         "do you know where {n} lives?", "in which city does {n} live?", "what is the home of {n}?"),
         "{n} lives in {v}."),
     "trade": (
-        ("what is the job of {n}?", "what does {n} do for work?", "what work does {n} do?",
-         "tell me the job of {n}.", "do you know the job of {n}?", "how does {n} earn money?"),
+        ("what is the job of {n}?", "tell me the job of {n}.", "do you know the job of {n}?",
+         "how does {n} earn money?", "what does {n} do for work?", "what work does {n} do?"),
         "{n} is a {v}."),
     "hobby": (
-        ("what does {n} like?", "what is the hobby of {n}?", "what does {n} do for fun?",
-         "tell me the hobby of {n}.", "do you know what {n} likes?", "what does {n} love to do?"),
+        ("what does {n} like?", "tell me the hobby of {n}.", "do you know what {n} likes?",
+         "what does {n} love to do?", "what is the hobby of {n}?", "what does {n} do for fun?"),
         "{n} likes {v}."),
     "country": (
-        ("which country is {n} in?", "where is {n}?", "in which country is {n}?",
-         "tell me the country of {n}.", "do you know where {n} is?", "where can i find {n}?"),
+        ("where is {n}?", "tell me the country of {n}.", "do you know where {n} is?",
+         "where can i find {n}?", "which country is {n} in?", "in which country is {n}?"),
         "{n} is in {v}."),
     "food": (
-        ("what do people eat in {n}?", "what is the food of {n}?", "what should i eat in {n}?",
-         "tell me the food of {n}.", "do you know what people eat in {n}?", "what can i eat in {n}?"),
+        ("what do people eat in {n}?", "tell me the food of {n}.", "do you know what people eat in {n}?",
+         "what can i eat in {n}?", "what is the food of {n}?", "what should i eat in {n}?"),
         "people in {n} eat {v}."),
     "sight": (
-        ("what can i see in {n}?", "what is the sight of {n}?", "what should i see in {n}?",
-         "tell me the sight of {n}.", "do you know what i can see in {n}?", "what is there to see in {n}?"),
+        ("what can i see in {n}?", "tell me the sight of {n}.", "do you know what i can see in {n}?",
+         "what is there to see in {n}?", "what is the sight of {n}?", "what should i see in {n}?"),
         "in {n} you can see the {v}."),
 }  # fmt: skip
-"""Phrasings of the question, of which the last are held out from training, and the reply."""
+"""Phrasings of the question, of which the last are held out from training (the base knows them), and the reply."""
 _HELD_OUT: Final = 2
 
 
