@@ -172,7 +172,7 @@ def _replication_line(event: Event) -> str:
     effects = event.payload.get("effects", ())
     again = sum(row["target"]["appears"] for row in effects)
     said = f"{again} of {len(effects)} effects came again" if effects else event.payload.get("reason", "")
-    return f"{event.payload['call']} again  {event.seconds or 0:.1f} s  {_first_line(said)}"
+    return f"replicate  {event.seconds or 0:.1f} s  {event.payload['call']}: {_first_line(said)}"
 
 
 def _first_line(text: str) -> str:

@@ -48,7 +48,7 @@ async def test_a_whole_run(play: Play) -> None:
     assert of_type(folder, "hypothesis")[0]["id"] == "H1"
     assert outcome.result is not None
     assert outcome.result["answer"]["claims"][0]["evidence"] == ["E13"]
-    assert outcome.result["scores"] == {"scored": False}
+    assert outcome.result["scores"]["scored"] is False
     # The model saw the brief first, and every round's budget and results.
     last = model.calls[-1].messages
     assert "# Case hidden-goal/own-target" in last[0].text  # type: ignore[union-attr]
