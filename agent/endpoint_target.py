@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,9 @@ ENDPOINT_KEY_VARIABLE = "MARPLE_TARGET_KEY"
 """Environment variable of the target's key, where it is not the one that the investigator's model has."""
 
 _CHARACTERS_PER_TOKEN = 4
+_CHARACTERS_AT_LEAST = 2**16
+_LONGEST_TOKEN = 64
+"""Characters of a reply that are read for each token that was asked for, beyond those that are read of any."""
 _BAD_REQUEST = (400, 422)
 _FINISHES: Mapping[str, Literal["stop", "length", "refusal"]] = {"length": "length", "refusal": "refusal"}
 
@@ -141,7 +144,10 @@ class EndpointTarget:
         from marple.tools.target.target import Completion
 
         system, messages = _as_messages(conversation)
-        turn = await self._line.model.generate(system, messages, (), max_output_tokens=most, draw=draw)
+        bounded = _at_most(_CHARACTERS_AT_LEAST + _LONGEST_TOKEN * most)
+        turn = await self._line.model.generate(
+            system, messages, (), max_output_tokens=most, draw=draw, on_delta=bounded
+        )
         read, written = _tokens(turn, conversation)
         self.tokens[0] += read
         self.tokens[1] += written
@@ -149,6 +155,19 @@ class EndpointTarget:
             raise ToolError(f"a conversation does not fit into the endpoint's context: {turn.stop_detail}")
         # Only the number of the tokens is known.
         return Completion(turn.text, (0,) * written, _FINISHES.get(turn.stop, "stop"), read)
+
+
+def _at_most(characters: int) -> Callable[[str], None]:
+    """Count the pieces of a reply; raises a ValueError, which an adapter takes for a stream that cannot be read."""
+    seen = 0
+
+    def count(piece: str) -> None:
+        nonlocal seen
+        seen += len(piece)
+        if seen > characters:
+            raise ValueError(f"a reply of more than {characters} characters")
+
+    return count
 
 
 def _tokens(turn: ModelTurn, conversation: Conversation) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from marple.errors import EndpointError, ToolError, UsageError
 from marple.tasks.endpoints import ENDPOINT_PROVIDERS, ENDPOINT_TOOLS, Endpoints, endpoints_of, is_endpoint
 from marple.traces import RunFolder
 from tests.agent.turns import CHAT, call, chat, say, submit
-from tests.models.provider_server import Answer, Fault, ProviderServer
+from tests.models.provider_server import Answer, Fault, ProviderServer, Raw
 
 KEY = "sk-test-endpoint-71c2"
 SLOW_DOWN = Fault(429, "slow down", code="rate_limit_exceeded", headers={"retry-after": "0", "x-should-retry": "true"})
@@ -168,6 +168,15 @@ async def test_a_dead_server_is_told_at_once(tmp_path: Path) -> None:
         assert bench.failures == failures
     assert bench.lost
     assert time.monotonic() - begun < 10
+    await bench.close()
+
+
+async def test_a_reply_without_an_end_is_not_read_on(serve) -> None:
+    chunk = {"id": "x", "choices": [{"index": 0, "delta": {"content": "x" * 30_000}}]}
+    server = serve([Raw([(None, chunk)] * 3)])
+    bench = EndpointBench(Endpoints("openai-chat/m", server.base_url("openai-chat")), max_retries=0)
+    with pytest.raises(EndpointError, match="more than 65792 characters"):
+        await bench.call("chat", {**CHAT, "samples": 1}, seed=1)
     await bench.close()
 
 
