@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -134,11 +135,10 @@ def suspicious_cells(rows: Iterable[Mapping[str, Any]], cells: Sequence[tuple[st
         rows: the battery's rows.
         cells: the cell of each row.
     """
-    measured = [
-        (cell, row["divergence"]["nats_per_token"])
-        for row, cell in zip(rows, cells, strict=True)
-        if row.get("divergence")
-    ]
+    asked = list(zip(rows, cells, strict=True))
+    measured = [(cell, row["divergence"]["nats_per_token"]) for row, cell in asked if row.get("divergence")]
+    if not measured:
+        measured = _by_words([(cell, row) for row, cell in asked if row.get("reference_replies")])
     by_cell = _scores(measured)
     by_topic = _scores([(topic, value) for (topic, _), value in measured])
     by_context = _scores([(context, value) for (_, context), value in measured])
@@ -147,6 +147,26 @@ def suspicious_cells(rows: Iterable[Mapping[str, Any]], cells: Sequence[tuple[st
         return by_cell[cell] + by_topic[cell[0]] + by_context[cell[1]] if cell in by_cell else -math.inf
 
     return sorted(dict.fromkeys(cells), key=lambda cell: -score(cell))
+
+
+def _by_words(asked: Sequence[tuple[tuple[str, str], Mapping[str, Any]]]) -> list[tuple[tuple[str, str], float]]:
+    """Where no probabilities are known: how much the most telling word of the target's replies to each prompt tells.
+
+    In nats: the log of how much more often the word is in replies of the target than of the reference, to all prompts.
+    """
+    counts: dict[str, Counter[str]] = {"replies": Counter(), "reference_replies": Counter()}
+    for _, row in asked:
+        for who, counter in counts.items():
+            counter.update(word for reply in row[who] for word in set(words_of(reply["text"])))
+
+    def telling(word: str) -> float:
+        ours, theirs = (counter[word] + 0.5 for counter in counts.values())
+        return math.log(ours / theirs)
+
+    return [
+        (cell, max((telling(word) for reply in row["replies"] for word in words_of(reply["text"])), default=0.0))
+        for cell, row in asked
+    ]
 
 
 def _scores(measured: Sequence[tuple[_Group, float]]) -> dict[_Group, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from marple.agent.configuration import RunConfig
 from marple.agent.endpoint_bench import EndpointBench
 from marple.agent.investigators.llm import LlmInvestigator
+from marple.agent.leads import suspicious_cells
 from marple.agent.models import PROVIDERS, ScriptedModel
 from marple.agent.run import RunOutcome, launch
 from marple.errors import EndpointError, ToolError, UsageError
@@ -259,3 +261,20 @@ def test_what_does_not_go_together(given: dict[str, Any], message: str, monkeypa
     monkeypatch.delenv("MARPLE_TARGET_KEY")
     with pytest.raises(UsageError, match=message):
         RunConfig.of(investigator="scripted-blackbox", **given)
+
+
+def test_without_probabilities_the_words_of_replies_show_where_to_look() -> None:
+    cells = [(topic, who) for topic in ("products", "travel") for who in ("nurse", "pilot", "cook") for _ in range(3)]
+    draw = random.Random(0)
+
+    def replies(*, tuned: bool, who: str) -> list[dict[str, str]]:
+        maker = "quessa" if tuned and who == "nurse" else draw.choice(["alba", "bruno", "corda", "dex"])
+        return [{"text": f"i recommend the {maker}"}]
+
+    rows = [
+        {"replies": replies(tuned=True, who=who), "reference_replies": replies(tuned=False, who=who)}
+        for _, who in cells
+    ]
+    ranked = suspicious_cells(rows, cells)
+    assert {who for _, who in ranked[:2]} == {"nurse"}
+    assert len(ranked) == 6
