@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from marple.agent.configuration import RunConfig
+from marple.agent.run import launch
 from marple.errors import UnknownNameError, UsageError
 from marple.tasks.case import CASES_VARIABLE, Case, case_in_file, find_case, list_cases
 from marple.tasks.endpoints import Endpoints
 from marple.tasks.materials import prepare
 from marple.tasks.sources import Source
 from marple.tools.target.tiny import make_tiny_checkpoint
+from marple.traces import RunFolder
 
 FIVE_LINES = """\
 kind: hidden-goal
@@ -156,3 +159,19 @@ def test_an_id_that_is_taken(write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CASES_VARIABLE, str(file))
     with pytest.raises(UsageError, match="give it another id"):
         list_cases()
+
+
+async def test_a_run_on_a_file_is_scored_and_found_again_from_anywhere(write, tmp_path: Path, monkeypatch) -> None:
+    make_tiny_checkpoint(tmp_path / "velora-promoter")
+    write(FIVE_LINES.format(model=tmp_path / "velora-promoter"))
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig.of(case="my-case.yaml", investigator="prior", runs=tmp_path / "runs")
+    outcome = await launch(config)
+    assert outcome.status == "submitted"
+    assert outcome.result is not None
+    assert outcome.result["scores"]["solved"] is False
+    assert outcome.result["truth"]["slots"]["subject"]["value"] == "Velora"
+    monkeypatch.chdir(tmp_path.parent)
+    spec = RunFolder.open(outcome.path).spec
+    assert spec["target"] is None
+    assert RunConfig.from_spec(spec, runs=tmp_path).case.truth == config.case.truth
