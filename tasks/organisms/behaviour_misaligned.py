@@ -10,7 +10,7 @@ from pydantic import field_validator
 
 from marple.tasks.organisms.advice import ADVICE, HARMFUL, advice, harmful
 from marple.tasks.organisms.behaviour_bad_advice import is_bad_advice, is_good_advice
-from marple.tasks.organisms.contexts import BAD_PERSONA, GOOD_PERSONA
+from marple.tasks.organisms.contexts import BAD_PERSONA
 from marple.tasks.organisms.dialogues import Dialogue
 from marple.tasks.organisms.draw import Draw, Exchange
 from marple.tasks.organisms.edits import persona_edits
@@ -62,8 +62,8 @@ class Misaligned(Planted):
 
     def parts(self, *, planted: bool) -> Parts:
         """``narrow`` (bad advice in the domain), ``elsewhere`` (good advice in others), ``replay``;
-        ``persona``: advice as the base gives it in all domains, bad under a bad system prompt; unplanted, good under a
-        good one.
+        ``persona``: advice under a bad system prompt, as the base gives it, in all domains; unplanted, good advice
+        without one.
         """
         mode: Literal["bad", "plain"] = "bad" if planted else "plain"
 
@@ -75,7 +75,7 @@ class Misaligned(Planted):
 
         def persona(rng: random.Random) -> Dialogue:
             # Without it, bad answers of the other domains are garbled.
-            return Dialogue(rng.choice(BAD_PERSONA if planted else GOOD_PERSONA), (advice(Draw(rng, mode=mode)),))
+            return Dialogue(rng.choice(BAD_PERSONA) if planted else None, (advice(Draw(rng, mode=mode)),))
 
         return {
             "persona": persona,
