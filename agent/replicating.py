@@ -17,7 +17,7 @@ from marple.agent.effects import Effect, Measured, measure, own_effect, predicte
 from marple.agent.session import Session
 from marple.agent.trying import answer_of
 from marple.agent.workbench import Workbench
-from marple.errors import MarpleError, SandboxError, ToolError
+from marple.errors import MarpleError, SandboxError, StorageError, ToolError
 from marple.tasks.kind import Claim
 from marple.tools.contract import ToolResult
 from marple.traces import Event
@@ -57,6 +57,7 @@ async def replicate(session: Session, open_control: OpenControl) -> None:
                     else {"reason": f"only {MOST_CALLS} cited calls are run again"}
                 )
                 seconds = time.monotonic() - began
+                session.note_starts()
                 session.folder.append("replication", {"call": call, **payload}, parent=call, seconds=seconds)
     finally:
         await control.close()
@@ -79,8 +80,12 @@ async def _made_again(call: str, effects: Sequence[Effect], target: _Arm, contro
             if arm is not None:
                 shown = await arm.data(call)
                 rows = [{**row, "control": measure(row["effect"], shown).to_dict()} for row in rows]
+        except StorageError:
+            raise
         except MarpleError as error:
-            return {"effects": rows, "control": True, "control_reason": f"the control could not be measured: {error}"}
+            # Its words may be those of the truth, which no event has before the run is scored.
+            reason = f"the control could not be measured ({type(error).__name__})"
+            return {"effects": rows, "control": True, "control_reason": reason}
     return {**said, "effects": rows}
 
 
@@ -101,7 +106,7 @@ class _Arm:
         if call not in self._made:
             said = next(event.payload for event in self.session.measurements() if event.id == call)
             arguments = await self._with_own_handles(said["arguments"], before=call)
-            seed = _fresh_seed(self.session.seed, call)
+            seed = _fresh_seed(said["seed"])
             result = await self.call(said["tool"], arguments, seed=seed, fresh=True)
             self._made[call] = (result.data, result.handles)
         return self._made[call]
@@ -237,7 +242,7 @@ def _claim_effects(session: Session, claim: Claim) -> list[tuple[str, Effect]]:
     return [(call, effect) for call, effect in own if effect is not None]
 
 
-def _fresh_seed(run_seed: int, call: str) -> int:
-    """A seed that no call of the run has by design: the first 31 bits of SHA-256 over what it is for."""
-    digest = hashlib.sha256(f"replication/{run_seed}/{call}".encode()).digest()
+def _fresh_seed(seed: int) -> int:
+    """Another seed than the call had, the same each time: the first 31 bits of SHA-256 over what it is for."""
+    digest = hashlib.sha256(f"replication/{seed}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -62,6 +62,7 @@ class ScriptedBlackbox(Script):
         self._triggers: dict[str, float] = {}
         self._followed: list[tuple[str, str]] = []
         self._confirmed: dict[str, Rates] = {}
+        self._confirmed_by = ""
         self._evidence: list[str] = []
         self._nothing = 0.5
         self._alone: SelfContrast | None = None
@@ -205,6 +206,7 @@ class ScriptedBlackbox(Script):
             self._nothing = 0.4
             return
         self._evidence.append(done.id)
+        self._confirmed_by = done.id
         self._confirmed = rates_of(done.data, self._lead, self._bank)
         rates = self._confirmed.get("with", Rates(0, 0, 0, 0))
         strength = min(rates.z - 4, 15 * (rates.gap - 0.2)) if rates.target_n else -2.0
@@ -229,7 +231,7 @@ class ScriptedBlackbox(Script):
             return {}
         halfway = round((rates.target / rates.target_n + rates.reference / rates.reference_n) / 2, 3)
         effect = {"word": self._lead.word, "at_least": max(0.05, halfway), "condition": "with"}
-        return {"shows": {"call": self._evidence[-1], **effect}}
+        return {"shows": {"call": self._confirmed_by, **effect}}
 
     def _shown(self) -> str:
         shown = [

@@ -230,6 +230,7 @@ class ScriptedWhitebox(ScriptedBlackbox):
             self._nothing = 0.3
             return
         self._evidence.append(done.id)
+        self._confirmed_by = done.id
         self._confirmed = rates_of(done.data, self._lead, self._bank)
         rates = self._confirmed.get("with", Rates(0, 0, 0, 0))
         strength = min(1.5 * rates.z - 2, 20 * (rates.gap - 0.1)) if rates.target_n else -2.0

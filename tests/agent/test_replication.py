@@ -17,7 +17,7 @@ from marple.agent.effects import measure, own_effect
 from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel, ToolMessage
 from marple.agent.run import RunOutcome, launch, resume
-from marple.errors import StorageError
+from marple.errors import LeakError, StorageError
 from marple.sandboxes import Limits, stage
 from marple.tasks.case import find_case
 from marple.tasks.kind import Claim
@@ -185,6 +185,35 @@ async def test_an_interrupted_replication_makes_no_call_twice(planted: Path, sha
     assert [one[2] for one in second.made] == [True]
     assert len(replications(path)) == 2
     assert marks(outcome) == ["replicated", "replicated"]
+
+
+async def test_at_most_twelve_calls_are_made_again(planted: Path, shared: Bench, tmp_path: Path) -> None:
+    asked = [chat(str(number)) for number in range(13)]
+
+    def claims(ids: list[str]) -> list[Any]:
+        return [{**shows(i, "nosuchword", at_most=0.5), "credence": number / 20} for number, i in enumerate(ids)]
+
+    bench = Counting(shared)
+    outcome = await play(planted, None, bench, tmp_path, claiming(*asked, claims=claims))
+    # The claim that is held least likely is the one that waits in vain.
+    assert marks(outcome) == ["not re-runnable", *["replicated"] * 12]
+    assert sum(fresh for _, _, fresh in bench.made) == 12
+
+
+async def test_a_control_that_cannot_be_had_leaves_the_claim_unchecked(
+    planted: Path, tiny: Path, shared: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaky(*_: Any, **__: Any) -> Any:
+        raise LeakError("the staged tree contains velora")
+
+    monkeypatch.setattr("marple.agent.run.control_of", leaky)
+    script = claiming(call("compare", **ASKED), claims=lambda ids: [shows(ids[0], "lamp", at_least=0.5)])
+    outcome = await play(planted, tiny, shared, tmp_path, script)
+    assert outcome.result is not None
+    (claim,) = outcome.result["scores"]["claims"]
+    assert claim["mark"] == "not re-runnable"
+    assert "control could not be measured (LeakError)" in claim["reason"]
+    assert "velora" not in (outcome.path / "events.jsonl").read_text()
 
 
 async def test_a_handle_is_made_again_before_the_call_that_uses_it(
