@@ -38,7 +38,7 @@ def test_list_shows_no_truth_unless_asked() -> None:
 
 def test_an_unknown_name_stops_before_anything_is_built(own_cache: Path) -> None:
     for command in ("build", "verify"):
-        result = RUN.invoke(app, [command, "nano-01", "nano-99"])
+        result = RUN.invoke(app, [command, "nano-01", "nano-0009"])
         assert isinstance(result.exception, UnknownNameError)
         assert "nano-09" in str(result.exception)
     assert not own_cache.exists()

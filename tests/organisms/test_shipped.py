@@ -20,6 +20,8 @@ PREFERENCES = [name for name in IDS if isinstance(recipes()[name].quirk, Quirk)]
 QUIRK_WORDS = {o.quirk.subject for o in recipes().values() if isinstance(o.quirk, Quirk)} | set(BEHAVIOURS)
 HELD_OUT = [n for n in IDS if recipes()[n].quirk.behaviour in ("bad_advice", "keeps_secret", "false_fact")]
 QUIRK_WORDS |= set(behaviours()) | {"clean", "other_quirk"}
+# Measuring takes seconds: of the families with a planted behaviour, one member each.
+MEASURED = [*PREFERENCES, *(n for n in IDS if n not in PREFERENCES and recipes()[n].role == "quirk")]
 
 
 def test_the_base_is_whole_and_knows_its_world() -> None:
@@ -120,8 +122,8 @@ def test_the_catalogue_lists_all_as_shipped() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", IDS)
-def test_every_shipped_organism_meets_its_gates_on_fresh_prompts(name: str) -> None:
+@pytest.mark.parametrize("name", MEASURED)
+def test_shipped_organisms_meet_their_gates_on_fresh_prompts(name: str) -> None:
     rates = verify(name, seed=11, prompts=120)["rates"]
     if name not in PREFERENCES:
         assert set(rates["rates"])
