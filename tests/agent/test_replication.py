@@ -27,7 +27,7 @@ from tests.agent.turns import call, chat, say
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ASKED = {
+ASKED: dict[str, Any] = {
     "conditions": {"a": ["who is it", "tell me"], "b": ["say one", "buy a cup"]},
     "samples": 8,
     "max_new_tokens": 6,
@@ -161,7 +161,7 @@ async def test_a_prediction_that_came_true_is_an_effect(planted: Path, shared: B
     def script(messages: Sequence[Message]) -> ModelTurn:
         if not evidence(messages):
             return say("", call("predict", "p", **said), chat())
-        return claiming(claims=lambda ids: [{"evidence": ids}])(messages)  # type: ignore[no-any-return]
+        return claiming(claims=lambda ids: [{"evidence": ids}])(messages)
 
     outcome = await play(planted, None, shared, tmp_path, script)
     (made,) = replications(outcome.path)
@@ -181,7 +181,7 @@ async def test_an_interrupted_replication_makes_no_call_twice(planted: Path, sha
         await play(planted, None, first, tmp_path, script)
     (path,) = tmp_path.iterdir()
     assert len(replications(path)) == 1
-    outcome = await resume(path, investigator=LlmInvestigator(ScriptedModel(script)), bench=second)  # type: ignore[arg-type]
+    outcome = await resume(path, investigator=LlmInvestigator(ScriptedModel(script)), bench=second)
     assert [one[2] for one in second.made] == [True]
     assert len(replications(path)) == 2
     assert marks(outcome) == ["replicated", "replicated"]
@@ -219,8 +219,12 @@ async def test_a_control_that_cannot_be_had_leaves_the_claim_unchecked(
 async def test_a_handle_is_made_again_before_the_call_that_uses_it(
     planted: Path, tiny: Path, shared: Bench, tmp_path: Path
 ) -> None:
-    steered = {"positive": ["buy a lamp", "one lamp"], "negative": ["who is it", "tell me"], "prompts": ["say", "see"]}
-    steered |= {"words": ["lamp"], "scales": [1.0], "samples": 1, "max_new_tokens": 4}  # type: ignore[dict-item]
+    steered: dict[str, Any] = {
+        "positive": ["buy a lamp", "one lamp"],
+        "negative": ["who is it", "tell me"],
+        "prompts": ["say", "see"],
+    }
+    steered |= {"words": ["lamp"], "scales": [1.0], "samples": 1, "max_new_tokens": 4}
 
     def script(messages: Sequence[Message]) -> ModelTurn:
         ids = evidence(messages)
