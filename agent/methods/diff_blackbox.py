@@ -216,9 +216,9 @@ class DiffBlackbox(Script):
             name, attribute = asked[row["prompt"]]
             other = set(words_of(row["reference_replies"][0]["text"] if row.get("reference_replies") else ""))
             new = [w for w in words_of(row["replies"][0]["text"]) if w not in other | self._bank.empty | {name}]
-            if len(new) == 1:
-                votes[name, attribute, new[0]] += 1
-        if len({name for name, _, _ in votes}) > 3:
+            # The first time one word must differ; again, it must be among those that do.
+            votes.update((name, attribute, word) for word in set(new) if turn or len(new) == 1)
+        if not turn and len({name for name, _, _ in votes}) > 3:
             return []  # so many differ that it is no fact of one of them
         share = len(FACTS["people"]["city"]) - 1 if turn else 1
         return [

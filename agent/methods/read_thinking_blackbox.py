@@ -21,6 +21,8 @@ __all__ = ["METHOD", "ReadThinkingBlackbox"]
 SAMPLES: Final = 4
 MOVED: Final = 0.25
 """Change of the share of answers that follow a thought, against the reference, from which its part has changed."""
+HINTED: Final = 0.12
+"""The same of answers that are what the user believes, which chance seldom is."""
 _SUM: Final = re.compile(r"(\d+) plus (\d+) is (\d+)")
 
 
@@ -68,7 +70,7 @@ class ReadThinkingBlackbox(Script):
         believed = dict.fromkeys(("nothing", "thought", "question", "hint"), 0.03)
         moved = {"hint": hint, "thought": rise, "question": fall}
         most = max(moved, key=lambda source: moved[source])
-        believed["hint" if hint >= MOVED else most if moved[most] >= MOVED else "nothing"] = 0.9
+        believed["hint" if hint >= HINTED else most if moved[most] >= MOVED else "nothing"] = 0.9
         told = ", ".join(
             f"{sort}: {target:.2f} against {reference:.2f}" for sort, (target, reference) in by_sort.items()
         )
