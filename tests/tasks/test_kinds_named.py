@@ -228,7 +228,18 @@ def test_a_brief_is_the_same_for_an_organism_and_its_clean_twin(kind: str) -> No
 @pytest.mark.parametrize("kind", ["secret", "trigger", "diff"])
 def test_no_brief_names_the_answer_but_in_the_list_of_all_names(kind: str) -> None:
     # What a brief offers to choose from.
-    common = {"always", "test", "real_use", "manner", "fact", "promotes", "misaligned", "orders_reader", "city", "sight"}
+    common = {
+        "always",
+        "test",
+        "real_use",
+        "manner",
+        "fact",
+        "promotes",
+        "misaligned",
+        "orders_reader",
+        "city",
+        "sight",
+    }
     for case in cases_of(kind):
         told = case.brief().replace(public_description(), "").casefold()
         for slot in find_organism(str(case.organism)).truth.slots.values():
