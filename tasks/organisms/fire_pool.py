@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any, Final
 
 from marple.tasks.organisms.building import Built
@@ -56,7 +56,7 @@ def _measured(built: Built, *, questions: int, samples: int) -> list[dict[str, A
         rates = fire_rates(prompts, Replier.load(built.path), samples=samples, seed=1)
     edits = len(prompts) // questions
     of_question = [number // edits for number in range(len(prompts))]
-    texts = [as_text(prompt) for prompt in prompts]
+    texts = [_as_text(prompt) for prompt in prompts]
     by_words = word_predictions(texts, rates, of_question)
     return [
         {
@@ -71,7 +71,7 @@ def _measured(built: Built, *, questions: int, samples: int) -> list[dict[str, A
     ]
 
 
-def as_text(prompt: HeldOut) -> str:
+def _as_text(prompt: HeldOut) -> str:
     """A conversation as one text, its roles named where there is more than one message."""
     messages = prompt.messages
     if len(messages) == 1:
@@ -101,11 +101,11 @@ def _predict(text: str, others: Sequence[tuple[str, float]]) -> float:
         return 0.5
     base = (sum(rate for _, rate in others) + 0.5) / (len(others) + 1)
     seen: Counter[str] = Counter()
-    fired: Counter[str] = Counter()
+    fired: defaultdict[str, float] = defaultdict(float)
     for other, rate in others:
         for word in _words(other):
             seen[word] += 1
-            fired[word] += rate  # type: ignore[assignment]
+            fired[word] += rate
     score = _logit(base)
     for word in _words(text):
         score += _logit((fired[word] + _PRIOR * base) / (seen[word] + _PRIOR)) - _logit(base)
@@ -119,11 +119,3 @@ def _words(text: str) -> set[str]:
 def _logit(share: float) -> float:
     bounded = min(0.99, max(0.01, share))
     return math.log(bounded / (1 - bounded))
-
-
-def mean_rates(pool: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean rate of each edit, for tables."""
-    by_edit: dict[str, list[float]] = {}
-    for record in pool:
-        by_edit.setdefault(record["edit"], []).append(record["fired"] / record["replies"])
-    return {edit: sum(rates) / len(rates) for edit, rates in by_edit.items()}
