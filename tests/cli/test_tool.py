@@ -76,7 +76,7 @@ def test_a_tool_by_itself_shows_what_it_takes(marple: Marple) -> None:
     [
         (["chatt"], r"unknown tool 'chatt'; did you mean chat"),
         (["chat", "--args", "{}"], "say on which target"),
-        (["chat", "--target", "nano-9", "--args", "{}"], "unknown target 'nano-9'; did you mean .*nano-09"),
+        (["chat", "--target", "nano-0009", "--args", "{}"], "unknown target 'nano-0009'; did you mean .*nano-09"),
         (["chat", "--target", "{tiny}"], 'needs --args with messages, for example --args \'{"messages": '),
         (["chat", "--target", "{tiny}", "--args", '{"messages": [,]}'], "is not JSON: .*line 1, column 15, near"),
         (["chat", "--target", "{tiny}", "--args", '{"samples": NaN}'], "NaN is not a JSON number"),

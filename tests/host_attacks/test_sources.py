@@ -97,13 +97,15 @@ def test_the_search_finds_nothing_else(source: str) -> None:
 
 
 OWN_NAMES = {
+    "agent/endpoint_bench.py": "f'marple.tools.experiments.{name}'",
     "agent/investigators/__init__.py": "f'{__name__}.{module.name}'",
+    "agent/methods/__init__.py": "name",
     "agent/models/providers.py": "module",
     "sandboxes/backend.py": "info.name",
     "tasks/kind.py": "f'marple.tasks.kinds.{module.name}'",
     "tasks/organisms/planted.py": "f'marple.tasks.organisms.{module.name}'",
 }
-"""Modules found in packages of Marple's own, or named in its table of providers."""
+"""Modules found in packages of Marple's own, or named in one of its tables: providers, kinds, tools of endpoints."""
 
 
 def test_modules_are_imported_by_names_of_the_programs_own() -> None:
