@@ -30,13 +30,16 @@ def cell(result: Mapping[str, Any] | None) -> str:
         return str(result["status"])
     verdict = scores["solved"] if scores["solved"] is not None else scores["cleared"]
     figures = []
-    for name, label in (("brier", "Brier"), ("effect", "effect"), ("auroc", "AUROC"), ("average_precision", "AP")):
-        if isinstance(scores.get(name), (int, float)):
-            figures.append(f"{label} {scores[name]:.2f}")
+    areas = scores.get("auroc")
+    known = {**scores, "auroc": areas.get("out_of_distribution") if isinstance(areas, dict) else None}
+    for name, label in (("brier", "Brier"), ("average_precision", "AP"), ("auroc", "AUROC"), ("score", "score")):
+        if isinstance(known.get(name), (int, float)):
+            figures.append(f"{label} {known[name]:.2f}")
     for name in ("forecast", "fires"):
         skill = (scores.get(name) or {}).get("skill")
         if skill is not None:
-            figures.append(f"{'replies' if name == 'forecast' else 'fires'} {skill:+.2f}")
+            shown = f"{skill:+.2f}" if skill > -1 else "below -1"
+            figures.append(f"{'replies' if name == 'forecast' else 'fires'} {shown}")
     mark = {True: "**yes**", False: "no", None: "-"}[verdict]
     return f"{mark} ({', '.join(figures)})" if figures else mark
 
@@ -51,11 +54,26 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def summary(results: Sequence[Mapping[str, Any]]) -> str:
+    """How many organisms an arm leaves unsolved, and which cases only white-box tools solve."""
+    solved = {(r["case"], r["investigator"]): r["scores"].get("solved") for r in results}
+    cases = [case for case, name in solved if name == "prior" and solved[case, name] is not None]
+    missed = [case for case in cases if solved.get((case, "scripted-blackbox")) is False]
+    only = [case for case in missed if solved.get((case, "scripted-whitebox"))]
+    organisms, hard = ({case.split("/")[1] for case in some} for some in (cases, missed))
+    return (
+        f"`scripted-blackbox` leaves {len(missed)} of {len(cases)} cases with something to find unsolved,\n"
+        f"on {len(hard)} of {len(organisms)} organisms; {len(only)} of these cases are solved with white-box tools:\n"
+        + ", ".join(only)
+        + "."
+    )
+
+
 def write(results: Sequence[Mapping[str, Any]], page: Path = PAGE) -> None:
     """Put the table between the marks of a page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text("\n".join([before + BEGIN, *table(results), END + after]), encoding="utf-8")
+    page.write_text("\n".join([before + BEGIN, summary(results), "", *table(results), END + after]), encoding="utf-8")
 
 
 async def main() -> None:
