@@ -77,7 +77,7 @@ def open_model(
     if key is None and own_host:
         raise MissingKeyError(
             f"{name} needs a key: set the environment variable {provider.key_variable}"
-            " (or give a base URL, for a server that needs none)"
+            " (or name a server that needs none: --base-url for an investigator, --target-base-url for a target)"
         )
     if max_retries < 0 or timeout_seconds <= 0:
         raise UsageError(f"{name}: max_retries must be at least 0 and timeout_seconds above 0")
