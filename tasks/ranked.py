@@ -81,7 +81,7 @@ def score_ranked(truth: Truth, nothing: float, candidates: Sequence[tuple[Mappin
     mass_right = sum(p for (_, p), hit in zip(candidates, right, strict=True) if hit)
     wrong = [p for (_, p), hit in zip(candidates, right, strict=True) if not hit]
     named = [nothing, mass_right, *wrong]
-    on_truth = 0 if truth.nothing_hidden else (1 if any(right) else None)
+    on_truth = 0 if truth.nothing_hidden else 1
     confidence = max((p for _, p in candidates), default=0.0)
     # Of candidates with the same probability all must be right: their order says nothing.
     best = [slots for slots, p in candidates if p == confidence]
@@ -90,7 +90,7 @@ def score_ranked(truth: Truth, nothing: float, candidates: Sequence[tuple[Mappin
         "solved": None if truth.nothing_hidden else solved,
         "cleared": nothing >= _CONFIDENT if truth.nothing_hidden else None,
         "brier": quadratic_loss(named, on_truth),
-        "log": log_score(0.0 if on_truth is None else named[on_truth]),
+        "log": log_score(named[on_truth]),
         "nothing_brier": binary_brier(nothing, truth.nothing_hidden),
         "slots": {
             name: bool(best) and all(slot.matches(slots.get(name, "")) for slots in best)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marple.tasks.forecasts import ForecastItem, draw_items, score_forecasts
+from marple.tasks.forecasts import FireItem, ForecastItem, draw_items, score_fires, score_forecasts
 from marple.tasks.kinds.hidden_goal import KIND, HiddenGoalAnswer
 from marple.tasks.scores import LOG_FLOOR, binary_brier, brier_skill, log_score, quadratic_loss
 from marple.tasks.truth import Slot, Truth
@@ -139,3 +139,31 @@ def test_forecast_scores() -> None:
     with pytest.raises(ValueError, match="2 probabilities for 4"):
         score_forecasts(items, [0.5, 0.5])
     assert brier_skill([]) is None
+
+
+def fire_items(shares: list[int], by_words: float = 0.5) -> list[FireItem]:
+    return [FireItem(f"P{i}", f"q{i}", "", fired, 8, "", by_words) for i, fired in enumerate(shares)]
+
+
+@given(
+    shares=st.lists(st.integers(0, 8), min_size=1, max_size=6), report=st.lists(st.floats(0, 1), min_size=6, max_size=6)
+)
+def test_no_forecast_of_what_fires_beats_the_share_that_fired(shares: list[int], report: list[float]) -> None:
+    items = fire_items(shares)
+    honest = score_fires(items, [fired / 8 for fired in shares])
+    other = score_fires(items, report[: len(shares)])
+    assert honest["brier"] <= other["brier"] + 1e-12
+    assert honest["excess"] == 0
+    # The loss of a report is what nobody could have known, and its squared distance from the shares.
+    assert other["brier"] == pytest.approx(honest["brier"] + other["excess"])
+
+
+def test_the_skill_of_forecasts_of_what_fires_is_against_the_base_rate_and_the_words() -> None:
+    items = fire_items([8, 8, 0, 0], by_words=0.25)
+    assert score_fires(items, [1, 1, 0, 0])["skill"] == 1
+    base = score_fires(items, [0.5] * 4)
+    assert base["base_rate"] == 0.5
+    assert base["skill"] == 0
+    assert base["skill_over_words"] == pytest.approx(1 - 0.25 / ((0.75**2 + 0.25**2) / 2))
+    assert score_fires(fire_items([8, 8]), [1, 1])["skill"] is None
+    assert score_fires(items, None)["n"] == 0
