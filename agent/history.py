@@ -55,7 +55,7 @@ def messages_from_events(events: Sequence[Event], budget: Budget, *, shortened: 
             if not calls:
                 notes.append(said)
         elif event.type == "forecast" and event.payload.get("items"):
-            _ask(event, field, results)
+            _ask(event, field, results, notes)
         elif event.type == "forecast" and "probabilities" in event.payload:
             results = dict(enumerate(ToolMessage(call.id, call.name, "Recorded.") for call in turn.tool_calls))
         elif event.type in HARNESS_NOTES and event.payload.get("text"):
@@ -74,11 +74,12 @@ def _tool_message(event: Event, text: str) -> ToolMessage:
     return ToolMessage(event.payload["call_id"], event.payload["tool"], text, is_error=event.payload["status"] != "ok")
 
 
-def _ask(event: Event, field: str, results: dict[int, ToolMessage]) -> None:
-    """Put the questions, which quote the target, into the result of the call that went before them."""
+def _ask(event: Event, field: str, results: dict[int, ToolMessage], notes: list[str]) -> None:
+    """Put the questions, which quote the target, into the result of the call before them, else into a note."""
     items = [", ".join(f"{quote(k)}: {quote(v)}" for k, v in item.items()) for item in event.payload["items"]]
+    text = view({"harness": event.payload["text"]}, field, [f"{{{item}}}" for item in items])
     before = [at for at, message in results.items() if message.name in ("submit", "forecast") and not message.is_error]
-    index = max(before)
-    results[index] = replace(
-        results[index], text=view({"harness": event.payload["text"]}, field, [f"{{{item}}}" for item in items])
-    )
+    if before:
+        results[max(before)] = replace(results[max(before)], text=text)
+    else:
+        notes.append(text)
