@@ -1,0 +1,1 @@
+"""Games: a case played by somebody from outside, a person or an agent, over a terminal, a shell or MCP."""
