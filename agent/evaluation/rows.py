@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 __all__ = ["Row"]
 
@@ -34,9 +34,12 @@ class Row:
     brier: float | None = None
     forecast_skill: float | None = None
     credence: float | None = None
-    """Of the answer that *solved* or *cleared* looks at: the first candidate's, or that of nothing hidden."""
+    """Of the leading answer: the most probable one among *nothing hidden* and the candidates; where a kind's answer
+    names no candidates, *something hidden* has what nothing hidden leaves."""
     credence_right: bool | None = None
-    """Whether that answer is the true one, whatever its credence."""
+    """Whether the leading answer is the true one, whatever its credence."""
+    nothing: float | None = None
+    """The probability that the answer gives to nothing hidden."""
     claims_replicated: int = 0
     claims: int = 0
     gap: Mapping[str, Any] = field(default_factory=dict)
@@ -55,3 +58,19 @@ class Row:
     """Why there is no score, in a few words."""
     scores: Mapping[str, Any] = field(default_factory=dict)
     """All scores of the run as in ``result.json``."""
+    model: str = ""
+    """The investigator's model; empty where there is none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, one for each field."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The row that `to_dict` made these of; fields that are not known are left out.
+
+        Raises:
+            TypeError: a field without a default is missing.
+        """
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
