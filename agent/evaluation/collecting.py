@@ -63,7 +63,7 @@ def row_of(
 def completed(rows: Iterable[Row]) -> list[Row]:
     """The rows in a fixed order, each with what others of its case know of the truth.
 
-    A sample that was lost before its truth was known counts among the organisms or among the clean targets all the same.
+    A sample that was lost before its truth was known counts among the organisms, or the clean targets, all the same.
     """
     rows = sorted(rows, key=lambda row: (row.arm, row.case, row.epoch, row.key))
     known = {row.case: row.clean for row in rows if row.clean is not None}
