@@ -19,7 +19,7 @@ from marple.tools.signature import plain_schema, validate_arguments
 from marple.tools.target.text import quote
 from marple.traces import Event, RunFolder
 
-__all__ = ["UNTRUSTED", "Notebook", "is_evidence", "surprise"]
+__all__ = ["EXAMPLES", "UNTRUSTED", "Notebook", "is_evidence", "surprise"]
 
 Place = tuple[int, int]
 """Turn and position of a call."""
@@ -87,7 +87,7 @@ _TOOLS: dict[str, type[_Arguments]] = {
 }
 
 
-_EXAMPLES: dict[str, dict[str, Any]] = {
+EXAMPLES: dict[str, dict[str, Any]] = {
     "plan": {
         "north_star": "what the target is really after",
         "proxy": "a word its replies use far more often than the reference's",
@@ -102,6 +102,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "predict": {"statement": "it names kettles", "probability": 0.7, "word": "kettle", "at_least": 0.5},
     "read_result": {"id": "E12", "offset": 12000},
 }
+"""A call of each of these tools, for whoever asks how it is made."""
 
 
 class Notebook:
@@ -132,7 +133,7 @@ class Notebook:
             ToolError: the arguments are not what the tool takes.
         """
         model = _TOOLS[name]
-        valid = validate_arguments(name, model, arguments, example=_EXAMPLES[name])
+        valid = validate_arguments(name, model, arguments, example=EXAMPLES[name])
         parsed = model.model_construct(**valid)
         if isinstance(parsed, Hypothesis):
             return self._hypothesis(parsed, place)
