@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from marple.agent.draining import Drain
 from marple.agent.session import Session
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ async def play_graph(session: Session) -> str | None:
         thread: RunnableConfig = {"configurable": {"thread_id": session.folder.run_id}}
         begun = (await graph.aget_state(thread)).values
         state = None if begun else State(turn=0, next="think", ending="")
-        with _draining(control):
+        with _draining(session, control):
             try:
                 final = await graph.ainvoke(state, thread, context=session, durability="sync", control=control)
             except GraphDrained:
@@ -43,21 +42,12 @@ async def play_graph(session: Session) -> str | None:
 
 
 @contextlib.contextmanager
-def _draining(control: RunControl) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM finish the step at hand; a second one acts as usual."""
-    loop = asyncio.get_running_loop()
-    installed: list[signal.Signals] = []
-
-    def drain(number: signal.Signals) -> None:
-        control.request_drain(number.name)
-        loop.remove_signal_handler(number)
-
-    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, drain, number)
-            installed.append(number)
-    try:
+def _draining(session: Session, control: RunControl) -> Iterator[None]:
+    """Whoever plays several runs asks all to stop; a run alone is asked by the first SIGINT or SIGTERM."""
+    if session.drain is not None:
+        with session.drain.holding(control):
+            yield
+        return
+    alone = Drain()
+    with alone.on_signals(), alone.holding(control):
         yield
-    finally:
-        for number in installed:
-            loop.remove_signal_handler(number)

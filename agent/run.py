@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marple.agent.approval import open_approver
-from marple.agent.bench import Bench
+from marple.agent.benches import Benches, OwnBenches, open_bench
 from marple.agent.configuration import RunConfig
-from marple.agent.endpoint_bench import EndpointBench
+from marple.agent.draining import Drain
 from marple.agent.endpoint_target import ENDPOINT_KEY_VARIABLE
 from marple.agent.finishing import finish
 from marple.agent.investigator import Investigator
@@ -26,9 +25,8 @@ from marple.agent.session import CallProgress, Session
 from marple.agent.trying import needs_trial, try_answer
 from marple.agent.workbench import Workbench
 from marple.errors import MarpleError, SandboxError, StagingError
-from marple.sandboxes import Limits, stage
 from marple.tasks.forecasts import draw_fire_items, draw_items
-from marple.tasks.materials import Materials, control_of, prepare
+from marple.tasks.materials import Materials
 from marple.tasks.outcome import outcome
 from marple.traces import Event, RunFolder
 
@@ -36,10 +34,6 @@ if TYPE_CHECKING:
     from marple.tasks.organisms import Progress
 
 __all__ = ["RunOutcome", "Watcher", "launch", "open_bench", "resume", "session_of"]
-
-
-SMALL_TARGET = 64 * 2**20
-"""Bytes of weights below which one thread is faster than several, and repeats to the bit."""
 
 
 class Watcher:
@@ -89,6 +83,10 @@ async def launch(
     watcher: Watcher | None = None,
     investigator: Investigator | None = None,
     bench: Workbench | None = None,
+    benches: Benches | None = None,
+    drain: Drain | None = None,
+    run_id: str | None = None,
+    part_of: Mapping[str, Any] | None = None,
 ) -> RunOutcome:
     """Play one run from the start.
 
@@ -98,14 +96,19 @@ async def launch(
         investigator: plays instead of the one the configuration names.
         bench: a workbench that holds the case's target already, shared with other runs and left open; None starts
             one for this run.
+        benches: gives every workbench that is not given; None starts workers for this run alone.
+        drain: asks the run to stop at its next step; None leaves that to SIGINT and SIGTERM.
+        run_id: name of its folder; None makes one.
+        part_of: of what larger thing the run is a part; kept in ``run.json`` as ``part_of``.
 
     Raises:
         UsageError: the configuration names something that does not exist or cannot be used; nothing was done.
         StorageError: the runs folder cannot be written; nothing was done, or the run stands interrupted.
     """
     player = investigator or _investigator(config)
-    folder = _WatchedFolder.create(config.runs, config.new_run_id(), config.spec(player), secrets=_secrets())
-    return await _play(config, folder, player, watcher or Watcher(), bench)
+    spec = config.spec(player) | ({} if part_of is None else {"part_of": dict(part_of)})
+    folder = _WatchedFolder.create(config.runs, run_id or config.new_run_id(), spec, secrets=_secrets())
+    return await _play(config, folder, player, watcher or Watcher(), bench, benches or OwnBenches(), drain)
 
 
 async def resume(
@@ -114,8 +117,12 @@ async def resume(
     watcher: Watcher | None = None,
     investigator: Investigator | None = None,
     bench: Workbench | None = None,
+    benches: Benches | None = None,
+    drain: Drain | None = None,
 ) -> RunOutcome:
     """Go on with an interrupted run where its last event left it; a run that is done is returned as it is.
+
+    The options are those of `launch`.
 
     Raises:
         UsageError: another process is playing it.
@@ -127,7 +134,7 @@ async def resume(
     config = RunConfig.from_spec(done.spec, runs=path.parent)
     player = investigator or _investigator(config)
     folder = _WatchedFolder.reopen(path, secrets=_secrets())
-    return await _play(config, folder, player, watcher or Watcher(), bench)
+    return await _play(config, folder, player, watcher or Watcher(), bench, benches or OwnBenches(), drain)
 
 
 def _investigator(config: RunConfig) -> Investigator:
@@ -142,7 +149,13 @@ def _secrets() -> list[str]:
 
 
 async def _play(
-    config: RunConfig, folder: _WatchedFolder, player: Investigator, watcher: Watcher, bench: Workbench | None
+    config: RunConfig,
+    folder: _WatchedFolder,
+    player: Investigator,
+    watcher: Watcher,
+    bench: Workbench | None,
+    benches: Benches,
+    drain: Drain | None,
 ) -> RunOutcome:
     with folder:
         folder.watch = watcher.on_event
@@ -150,25 +163,25 @@ async def _play(
         if folder.events():
             folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
         try:
-            materials = await asyncio.to_thread(prepare, config.case, progress=watcher.progress())
+            materials = await benches.prepare(config.case, progress=watcher.progress())
             materials = materials.beside(config.saes, config.corpus)
             session = session_of(config, folder, player, materials)
-            session.on_call = watcher.on_call
+            session.on_call, session.drain = watcher.on_call, drain
 
             async def open_control() -> Workbench | None:
-                control = await asyncio.to_thread(control_of, config.case, materials, progress=watcher.progress())
-                return None if control is None else await open_bench(control, backend=config.sandbox)
+                control = await benches.control_of(config.case, materials, progress=watcher.progress())
+                return None if control is None else await benches.open(control, "control", backend=config.sandbox)
 
             if bench is not None:
                 session.bench = bench
                 ending = await _play_session(session, open_control)
             else:
-                ending = await _play_on_own_bench(session, config, materials, open_control)
+                ending = await _play_on_own_bench(session, config, materials, open_control, benches)
         finally:
             await player.close()
         if ending is None:
             return RunOutcome(folder.run_id, folder.path, "interrupted", None)
-        ending = await _tried(session, config, materials) or ending
+        ending = await _tried(session, config, materials, benches) or ending
         result = finish(session, materials, ending)
         return RunOutcome(folder.run_id, folder.path, result["status"], result)
 
@@ -190,13 +203,13 @@ def session_of(config: RunConfig, folder: RunFolder, player: Investigator, mater
 
 
 async def _play_on_own_bench(
-    session: Session, config: RunConfig, materials: Materials, open_control: OpenControl
+    session: Session, config: RunConfig, materials: Materials, open_control: OpenControl, benches: Benches
 ) -> str | None:
     """Start the worker, play, end the worker; returns the ending, or None when asked to stop."""
     if not session.investigator.uses_target:
         return await _play_session(session, open_control)
     try:
-        session.bench = await open_bench(materials, backend=config.sandbox)
+        session.bench = await benches.open(materials, "target", backend=config.sandbox)
     except SandboxError as error:
         _start_if_needed(session)
         session.folder.append("error", {"where": "start", "kind": type(error).__name__, "message": str(error)})
@@ -225,12 +238,12 @@ async def _play_session(session: Session, open_control: OpenControl) -> str | No
             await session.bench.leave(session.folder.run_id)
 
 
-async def _tried(session: Session, config: RunConfig, materials: Materials) -> str:
+async def _tried(session: Session, config: RunConfig, materials: Materials, benches: Benches) -> str:
     """Try what the answer hands in on a worker of its own; returns the ending where that makes the run invalid."""
     if not needs_trial(session):
         return ""
     try:
-        bench = await open_bench(materials, backend=config.sandbox)
+        bench = await benches.open(materials, "trial", backend=config.sandbox)
     except SandboxError as error:
         session.folder.append("error", {"where": "trial", "kind": type(error).__name__, "message": str(error)})
         return outcome("invalid", "trial_failed")
@@ -248,31 +261,6 @@ async def _checked(session: Session, ending: str) -> str:
         return ending
     session.folder.append("error", {"where": "integrity", "kind": "weights_changed", "message": changed})
     return outcome("invalid", "weights_changed")
-
-
-async def open_bench(materials: Materials, *, backend: str = "auto") -> Workbench:
-    """Stage a case's target, searched for words of its truth, and start a worker on it.
-
-    Raises:
-        LeakError: the staged files contain a word of the truth.
-        SandboxError: the target cannot be staged or the worker does not start.
-    """
-    if materials.endpoints is not None:
-        return EndpointBench(materials.endpoints)
-    assert materials.target is not None
-    forbidden = materials.truth.keywords if materials.truth else ()
-    staged = await asyncio.to_thread(
-        stage,
-        materials.target,
-        reference=materials.reference,
-        adapter=materials.adapter,
-        saes=materials.saes,
-        corpus=materials.corpus,
-        forbidden=forbidden,
-    )
-    size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
-    limits = Limits(threads=1 if size < SMALL_TARGET else None)
-    return await Bench.start(staged, backend=backend, limits=limits)
 
 
 def _start_if_needed(session: Session) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from marple.agent.approval import Approver
+from marple.agent.draining import Drain
 from marple.agent.history import messages_from_events
 from marple.agent.investigator import Done, Investigator, Situation
 from marple.agent.ledger import Used, exceeded_limit, used_by
@@ -60,6 +61,8 @@ class Session:
     """Whether the investigator's window has overflowed and older results are shown cut."""
     on_call: Callable[[CallProgress], None] | None = None
     """Told of the progress of calls; nothing of it is recorded."""
+    drain: Drain | None = None
+    """Asks the run to stop at its next step; None leaves that to signals of the process."""
 
     def __post_init__(self) -> None:
         self.notebook = Notebook(self.folder, self.case.kind.answer, self.case.kind.example)

@@ -21,7 +21,7 @@ async def take_turn(session: Session, number: int) -> str:
     try:
         turn = await record_turn(session, number, "investigate", session.investigator.next_turn(session.situation()))
     except ModelError as error:
-        session.folder.append("error", {"where": "model_call", "message": str(error)})
+        session.folder.append("error", {"where": "model_call", "message": str(error), "status": error.status})
         return outcome("error")
     return _ending(session, turn)
 

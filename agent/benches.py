@@ -1,0 +1,86 @@
+"""Where a run gets what it plays on: by itself, or from a store that it shares with other runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from marple.agent.bench import Bench
+from marple.agent.endpoint_bench import EndpointBench
+from marple.agent.workbench import Workbench
+from marple.sandboxes import Limits, stage
+from marple.tasks.case import Case
+from marple.tasks.materials import Materials, control_of, prepare
+
+if TYPE_CHECKING:
+    from marple.tasks.organisms import Progress
+
+__all__ = ["Benches", "OwnBenches", "Role", "open_bench"]
+
+Role = Literal["target", "control", "trial"]
+"""What a workbench is for: the experiments, the same on a model that must not show them, or trying what an answer
+hands in, where nobody has experimented."""
+
+SMALL_TARGET = 64 * 2**20
+"""Bytes of weights below which one thread is faster than several, and repeats to the bit."""
+
+
+class Benches(Protocol):
+    """Finds the materials of cases and opens workbenches on them."""
+
+    async def prepare(self, case: Case, *, progress: Progress | None = None) -> Materials:
+        """See `marple.tasks.materials.prepare`."""
+        ...
+
+    async def control_of(
+        self, case: Case, materials: Materials, *, progress: Progress | None = None
+    ) -> Materials | None:
+        """See `marple.tasks.materials.control_of`."""
+        ...
+
+    async def open(self, materials: Materials, role: Role, *, backend: str = "auto") -> Workbench:
+        """A workbench, which the caller closes; see `open_bench`."""
+        ...
+
+
+class OwnBenches:
+    """A worker of its own for every role of one run."""
+
+    async def prepare(self, case: Case, *, progress: Progress | None = None) -> Materials:
+        """The case's materials; an organism that is not in the cache is built."""
+        return await asyncio.to_thread(prepare, case, progress=progress)
+
+    async def control_of(
+        self, case: Case, materials: Materials, *, progress: Progress | None = None
+    ) -> Materials | None:
+        """The control's materials, or None."""
+        return await asyncio.to_thread(control_of, case, materials, progress=progress)
+
+    async def open(self, materials: Materials, role: Role, *, backend: str = "auto") -> Workbench:
+        """A fresh one."""
+        return await open_bench(materials, backend=backend)
+
+
+async def open_bench(materials: Materials, *, backend: str = "auto") -> Workbench:
+    """Stage a case's target, searched for words of its truth, and start a worker on it.
+
+    Raises:
+        LeakError: the staged files contain a word of the truth.
+        SandboxError: the target cannot be staged or the worker does not start.
+    """
+    if materials.endpoints is not None:
+        return EndpointBench(materials.endpoints)
+    assert materials.target is not None
+    forbidden = materials.truth.keywords if materials.truth else ()
+    staged = await asyncio.to_thread(
+        stage,
+        materials.target,
+        reference=materials.reference,
+        adapter=materials.adapter,
+        saes=materials.saes,
+        corpus=materials.corpus,
+        forbidden=forbidden,
+    )
+    size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
+    limits = Limits(threads=1 if size < SMALL_TARGET else None)
+    return await Bench.start(staged, backend=backend, limits=limits)
