@@ -40,6 +40,7 @@ EVENT_TYPES = (
     "replication",
     "trial",
     "score",
+    "control",
     "run_end",
 )
 """The types Marple writes."""

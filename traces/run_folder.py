@@ -8,6 +8,7 @@
         blobs/<sha256>      plots, tables, long outputs
         result.json         the outcome; written last by atomic rename: its presence means done
         lock                the process that writes the folder, while it does
+        control.jsonl       what somebody outside wants of the run (marple.traces.control); optional
         events.torn-N.jsonl an incomplete last line that a resumed run moved aside
 """
 

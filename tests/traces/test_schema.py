@@ -63,6 +63,7 @@ REALISTIC: dict[str, dict[str, Any]] = {
     },
     "trial": {"measured": {}},
     "score": {"scored": False},
+    "control": {"did": "pause", "by": None, "asked": 1.5, "idle": False},
     "run_end": {"status": "limit:turns"},
 }
 
