@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from marple.agent.bench import WORKER_ENDS
+from marple.agent.investigator import NOTEBOOK_TOOLS
 from marple.agent.ledger import exceeded_limit
 from marple.agent.models import ToolCall
 from marple.agent.notebook import UNTRUSTED
@@ -29,8 +30,6 @@ from marple.traces import Event
 
 __all__ = ["approve_calls", "call_seed", "make_calls"]
 
-_NOTEBOOK = ("plan", "hypothesis", "predict", "read_result", "submit")
-
 
 def call_seed(run_seed: int, turn: int, index: int) -> int:
     """The seed of a call, from 0 to 2**31 - 1: the first 31 bits of SHA-256 over run seed, turn and place."""
@@ -42,7 +41,7 @@ async def approve_calls(session: Session, turn: int) -> None:
     """Ask the approver about every call of the turn that has no decision yet; refusals are recorded."""
     decided = {(e.payload["turn_number"], e.payload["index"]) for e in session.events("approval")}
     for index, call in enumerate(_calls(session, turn)):
-        if (turn, index) in decided or call.name in _NOTEBOOK or call.arguments is None:
+        if (turn, index) in decided or call.name in NOTEBOOK_TOOLS or call.arguments is None:
             continue
         decision = await session.approve(call.name, call.arguments)
         if not decision.allowed:
@@ -83,7 +82,7 @@ async def _make_call(session: Session, turn: int, index: int, call: ToolCall) ->
     session.folder.append(
         "tool_call",
         {**place, "arguments": call.arguments, **outcome},
-        role="harness" if call.name in _NOTEBOOK else "target",
+        role="harness" if call.name in NOTEBOOK_TOOLS else "target",
         parent=start.id,
         seconds=time.monotonic() - clock,
     )
@@ -96,7 +95,7 @@ async def _outcome(session: Session, turn: int, index: int, call: ToolCall) -> d
             raise ToolError(call.error or "the arguments are not a JSON object")
         if call.name == "submit":
             return {"status": "ok", "text": await _submit(session, (turn, index), call.arguments)}
-        if call.name in _NOTEBOOK:
+        if call.name in NOTEBOOK_TOOLS:
             return {"status": "ok", "text": session.notebook.call(call.name, call.arguments, (turn, index))}
         _check_may_run(session, turn, index, call.name)
     except ToolError as error:
@@ -154,7 +153,7 @@ def _check_may_run(session: Session, turn: int, index: int, tool: str) -> None:
     """Refuse an unknown tool, a call that was not approved and one beyond the budget, with the reason."""
     offered = {schema.name for schema in session.worker_tools()}
     if tool not in offered:
-        raise ToolError(str(UnknownNameError("tool", tool, {*offered, *_NOTEBOOK})))
+        raise ToolError(str(UnknownNameError("tool", tool, {*offered, *NOTEBOOK_TOOLS})))
     for event in session.events("approval"):
         if (event.payload["turn_number"], event.payload["index"]) == (turn, index):
             raise ToolError(f"this call was not approved: {event.payload['reason']}")

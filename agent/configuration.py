@@ -6,11 +6,12 @@ import platform
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+from marple.agent.affordances import check_left, offered_tools
 from marple.agent.approval import open_approver
 from marple.agent.endpoint_bench import open_endpoint
 from marple.agent.investigator import Investigator
@@ -51,6 +52,16 @@ class RunConfig:
     """Directories with a sparse autoencoder of the target each."""
     corpus: Path | None = None
     """A JSONL file of transcripts for the tools that search them."""
+    without: tuple[str, ...] = ()
+    """Tools, or families of tools, that are not offered."""
+    only: str | None = None
+    """The highest rung of tools that is offered, or the one family; None for all that the case has."""
+
+    @property
+    def played(self) -> Case:
+        """The case with the tools that this run offers."""
+        tools = offered_tools(self.case.affordances, without=self.without, only=self.only)
+        return replace(self.case, affordances=tuple(tools))
 
     @classmethod
     def of(
@@ -66,6 +77,8 @@ class RunConfig:
         budget: str | None = None,
         saes: Sequence[Path] = (),
         corpus: Path | None = None,
+        without: Sequence[str] = (),
+        only: str | None = None,
         **options: Any,
     ) -> Self:
         """A configuration from names.
@@ -87,6 +100,7 @@ class RunConfig:
             found = _own_case(str(target), reference, endpoints_of(str(target), reference, **urls), question or "")
         _check_models(found, beside=bool(saes or corpus))
         check_beside(saes, corpus)
+        check_left(found.affordances, case=found.id, without=without, only=only)
         open_approver(options.get("approval", "auto"))
         if found.endpoints is None:
             choose_backend(options.get("sandbox", "auto"))
@@ -94,7 +108,8 @@ class RunConfig:
         model = options.get("model")
         if limits.cost is not None and model is not None and model not in load_prices(None):
             raise UsageError(f"budget cost={limits.cost} needs the price of {model}: list it in {PRICES_VARIABLE}")
-        return cls(found, investigator, limits, saes=tuple(saes), corpus=corpus, **options)
+        beside: dict[str, Any] = {"saes": tuple(saes), "corpus": corpus}
+        return cls(found, investigator, limits, without=tuple(without), only=only, **beside, **options)
 
     def new_run_id(self) -> str:
         """A fresh id that sorts by time and tells the case: ``20261120-214205-hidden-goal-nano-01-3f9a``."""
@@ -108,7 +123,9 @@ class RunConfig:
             "kind": self.case.kind.name,
             "comparability": self.case.kind.comparability,
             **_target_of(self.case),
-            "affordances": list(self.case.affordances),
+            "affordances": list(self.played.affordances),
+            "without": list(self.without),
+            "only": self.only,
             "investigator": investigator.name,
             "model": investigator.model_name,
             "base_url": self.base_url,
@@ -147,6 +164,8 @@ class RunConfig:
                 sandbox=spec["sandbox"],
                 saes=tuple(map(Path, spec.get("saes", ()))),
                 corpus=Path(spec["corpus"]) if spec.get("corpus") else None,
+                without=tuple(spec.get("without", ())),
+                only=spec.get("only"),
             )
         except (KeyError, TypeError) as error:
             raise CorruptTraceError(f"run.json cannot be resumed: {error!r} is missing or wrong") from error

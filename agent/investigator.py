@@ -10,7 +10,10 @@ from typing import Any, Protocol
 from marple.agent.models import Message, ModelTurn, ToolCall, ToolSchema, Usage, UserMessage
 from marple.errors import MarpleError
 
-__all__ = ["Done", "Investigator", "Play", "Request", "Script", "ScriptInvestigator", "Situation"]
+__all__ = ["NOTEBOOK_TOOLS", "Done", "Investigator", "Play", "Request", "Script", "ScriptInvestigator", "Situation"]
+
+NOTEBOOK_TOOLS = ("plan", "hypothesis", "predict", "read_result", "submit")
+"""The tools that every run offers beside those of its case; they reach no target."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class ScriptInvestigator:
         self._script = script()
         self._play: Play | None = None
         self._taken = 0
+        self._missing: list[str] = []
 
     async def next_turn(self, situation: Situation) -> ModelTurn:
         """The script's next calls; none when it has nothing more to do."""
@@ -147,7 +151,7 @@ class ScriptInvestigator:
         """Play up to the present, from the start when this instance has not seen the rounds before."""
         rounds = situation.rounds()
         if self._play is None or self._taken > len(rounds):
-            self._script, self._taken = self._make(), 0
+            self._script, self._taken, self._missing = self._make(), 0, []
             self._script.brief = next((m.text for m in situation.messages if isinstance(m, UserMessage)), "")
             self._play = self._script.play(situation.offered)
             self._requests: Sequence[Request] = next(self._play, ())
@@ -157,12 +161,24 @@ class ScriptInvestigator:
                 return ()  # the answer that a limit called for, in an earlier process
             if [d.tool for d in done] != [r.tool for r in self._requests]:
                 raise MarpleError(f"the script {self.name} no longer plays as recorded; it was changed meanwhile")
-            try:
-                self._requests = self._play.send(done)
-            except StopIteration:
-                self._requests = ()
+            self._requests = self._sent(done, situation.offered)
             self._taken += 1
         return self._requests
+
+    def _sent(self, done: Sequence[Done], offered: Sequence[str]) -> Sequence[Request]:
+        """What the script does next; it answers with what it has where it cannot go on without a tool."""
+        assert self._play is not None
+        tools = {*offered, *NOTEBOOK_TOOLS}
+        self._missing += [one.tool for one in done if one.tool not in tools and one.tool not in self._missing]
+        try:
+            return self._play.send(done)
+        except StopIteration:
+            return ()
+        except Exception:
+            if not self._missing:
+                raise
+            why = f"The method goes no further without {', '.join(self._missing)}."
+            return (Request("submit", self._script.answer_now(), why),)
 
 
 def _turn(name: str, text: str, calls: Sequence[tuple[str, str, Mapping[str, Any]]]) -> ModelTurn:

@@ -22,6 +22,7 @@ from marple.agent.models import PROVIDERS
 from marple.agent.playing import play_graph
 from marple.agent.replicating import OpenControl, replicate
 from marple.agent.session import CallProgress, Session
+from marple.agent.supervising import CANCELLED, finish_cancelled, unless_cancelled
 from marple.agent.trying import needs_trial, try_answer
 from marple.agent.workbench import Workbench
 from marple.errors import MarpleError, SandboxError, StagingError
@@ -122,7 +123,7 @@ async def resume(
 ) -> RunOutcome:
     """Go on with an interrupted run where its last event left it; a run that is done is returned as it is.
 
-    The options are those of `launch`.
+    One that is to be cancelled is finished as cancelled. The options are those of `launch`.
 
     Raises:
         UsageError: another process is playing it.
@@ -163,33 +164,48 @@ async def _play(
         if folder.events():
             folder.append("run_resume", {"after": folder.events()[-1].id, "torn": folder.torn})
         try:
-            materials = await benches.prepare(config.case, progress=watcher.progress())
-            materials = materials.beside(config.saes, config.corpus)
-            session = session_of(config, folder, player, materials)
-            session.on_call, session.drain = watcher.on_call, drain
-
-            async def open_control() -> Workbench | None:
-                control = await benches.control_of(config.case, materials, progress=watcher.progress())
-                return None if control is None else await benches.open(control, "control", backend=config.sandbox)
-
-            if bench is not None:
-                session.bench = bench
-                ending = await _play_session(session, open_control)
-            else:
-                ending = await _play_on_own_bench(session, config, materials, open_control, benches)
+            done = await unless_cancelled(folder, _played(config, folder, player, watcher, bench, benches, drain))
         finally:
             await player.close()
-        if ending is None:
-            return RunOutcome(folder.run_id, folder.path, "interrupted", None)
-        ending = await _tried(session, config, materials, benches) or ending
-        result = finish(session, materials, ending)
-        return RunOutcome(folder.run_id, folder.path, result["status"], result)
+        if done is None:
+            return RunOutcome(folder.run_id, folder.path, CANCELLED, finish_cancelled(folder))
+        return done
+
+
+async def _played(
+    config: RunConfig,
+    folder: _WatchedFolder,
+    player: Investigator,
+    watcher: Watcher,
+    bench: Workbench | None,
+    benches: Benches,
+    drain: Drain | None,
+) -> RunOutcome:
+    materials = await benches.prepare(config.case, progress=watcher.progress())
+    materials = materials.beside(config.saes, config.corpus)
+    session = session_of(config, folder, player, materials)
+    session.on_call, session.drain = watcher.on_call, drain
+
+    async def open_control() -> Workbench | None:
+        control = await benches.control_of(config.case, materials, progress=watcher.progress())
+        return None if control is None else await benches.open(control, "control", backend=config.sandbox)
+
+    if bench is not None:
+        session.bench = bench
+        ending = await _play_session(session, open_control)
+    else:
+        ending = await _play_on_own_bench(session, config, materials, open_control, benches)
+    if ending is None:
+        return RunOutcome(folder.run_id, folder.path, "interrupted", None)
+    ending = await _tried(session, config, materials, benches) or ending
+    result = finish(session, materials, ending)
+    return RunOutcome(folder.run_id, folder.path, result["status"], result)
 
 
 def session_of(config: RunConfig, folder: RunFolder, player: Investigator, materials: Materials) -> Session:
     """The parts of a run without a workbench; its held-out items are drawn."""
     return Session(
-        case=config.case,
+        case=config.played,
         folder=folder,
         investigator=player,
         bench=None,

@@ -41,6 +41,7 @@ Need = Literal["reference", "sae", "corpus"]
 """What may be loaded beside a target: the model it is compared with, sparse autoencoders, a corpus of transcripts."""
 _F = TypeVar("_F", bound=Callable[..., "ToolResult"])
 _MARK = "__marple_tool__"
+_FAMILIES = {1: "prompting", 2: "activations", 3: "mechanisms", 4: "code"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class _Mark:
     rung: int
     parallel: bool
     needs: tuple[Need, ...]
+    family: str
     self_test: Callable[[], None] | None
 
 
@@ -103,6 +105,7 @@ def tool(
     rung: int,
     parallel: bool = False,
     needs: Sequence[Need] = (),
+    family: str | None = None,
     self_test: Callable[[], None] | None = None,
 ) -> Callable[[_F], _F]:
     """Mark a function as a tool; it stays an ordinary function.
@@ -111,9 +114,11 @@ def tool(
         rung: the affordance level: 1 black-box, 2 activations, 3 mechanisms, 4 code.
         parallel: whether calls may run at the same time as other calls.
         needs: what must be loaded beside the target for the tool to be offered.
+        family: the method it belongs to, by which a run can leave it out; None is the usual one of its needs and rung.
         self_test: a known-answer test without arguments; it raises when the tool is wrong.
     """
-    mark = _Mark(rung=rung, parallel=parallel, needs=tuple(needs), self_test=self_test)
+    family = family or ("sae" if "sae" in needs else _FAMILIES.get(rung, "other"))
+    mark = _Mark(rung=rung, parallel=parallel, needs=tuple(needs), family=family, self_test=self_test)
 
     def decorate(function: _F) -> _F:
         setattr(function, _MARK, mark)
@@ -132,6 +137,8 @@ class ToolSpec:
     rung: int
     parallel: bool
     needs: tuple[Need, ...]
+    family: str
+    """The method it belongs to, such as ``prompting`` or ``steering``."""
     parameters: Mapping[str, Any]
     """JSON schema: one object with ``properties``, references inlined."""
     function: Callable[..., ToolResult]
@@ -194,6 +201,7 @@ def tool_spec(function: Callable[..., ToolResult]) -> ToolSpec:
         rung=mark.rung,
         parallel=mark.parallel,
         needs=mark.needs,
+        family=mark.family,
         parameters=signature.parameters,
         function=function,
         self_test=mark.self_test,

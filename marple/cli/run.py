@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
     from marple.agent.run import RunOutcome, Watcher
 
-__all__ = ["CORPUS_OPTION", "RUNS_OPTION", "SAE_OPTION", "play", "resume", "run"]
+__all__ = ["CORPUS_OPTION", "ONLY_OPTION", "RUNS_OPTION", "SAE_OPTION", "WITHOUT_OPTION", "play", "resume", "run"]
 
 RUNS_OPTION = typer.Option("--runs", envvar="MARPLE_RUNS", help="Folder that holds the run folders.")
 SAE_OPTION = typer.Option("--sae", help="Directory with a sparse autoencoder of the target; repeatable.")
 CORPUS_OPTION = typer.Option("--corpus", help="JSONL file of transcripts, one conversation a line, to be searched.")
+WITHOUT_OPTION = typer.Option(
+    "--without", help="A tool, or a family of tools such as sae, that is not offered; repeatable."
+)
+ONLY_OPTION = typer.Option("--only", help="Highest rung of tools offered (1 to 4), or a family such as prompting.")
 JSON_OPTION = typer.Option("--json", help="Print one launch record and one done record, and nothing else.")
 
 
@@ -45,6 +49,8 @@ def run(
     sandbox: Annotated[str, typer.Option(help="Isolation backend, or auto.")] = "auto",
     sae: Annotated[list[Path] | None, SAE_OPTION] = None,
     corpus: Annotated[Path | None, CORPUS_OPTION] = None,
+    without: Annotated[list[str] | None, WITHOUT_OPTION] = None,
+    only: Annotated[str | None, ONLY_OPTION] = None,
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
@@ -70,6 +76,8 @@ def run(
         sandbox=sandbox,
         saes=sae or [],
         corpus=corpus,
+        without=without or [],
+        only=only,
     )
     sys.exit(play(lambda watcher: launch(config, watcher=watcher), as_json=as_json))
 

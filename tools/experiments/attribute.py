@@ -47,7 +47,7 @@ def _self_test() -> None:
     assert error < 0.02, f"the shares do not sum to the effect, error {error}"
 
 
-@tool(rung=3, parallel=True, self_test=_self_test)
+@tool(rung=3, parallel=True, family="attribution", self_test=_self_test)
 def attribute(
     target: Target,
     *,

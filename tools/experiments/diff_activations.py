@@ -50,7 +50,7 @@ def _self_test() -> None:
     assert not any(row["found"] for rows in same.data["excess"].values() for row in rows)
 
 
-@tool(rung=3, parallel=True, needs=("reference",), self_test=_self_test)
+@tool(rung=3, parallel=True, needs=("reference",), family="diffing", self_test=_self_test)
 def diff_activations(
     target: Target,
     *,

@@ -24,7 +24,7 @@ def _self_test() -> None:
     assert found["values"] == [float(value) for value in planted.direction], "a vector is not exported as it is"
 
 
-@tool(rung=2, parallel=True, self_test=_self_test)
+@tool(rung=2, parallel=True, family="steering", self_test=_self_test)
 def export_vectors(
     target: Target,
     *,

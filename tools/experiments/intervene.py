@@ -40,7 +40,7 @@ def _self_test() -> None:
     assert changed.data["replies"] != plain, "a large edit changes nothing"
 
 
-@tool(rung=2, parallel=True, self_test=_self_test)
+@tool(rung=2, parallel=True, family="steering", self_test=_self_test)
 def intervene(
     target: Target,
     *,

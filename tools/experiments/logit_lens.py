@@ -54,7 +54,7 @@ def _self_test() -> None:
     assert seen["ranks"][0][0] == 1, f"the planted direction has rank {seen['ranks'][0][0]} at layer 0"
 
 
-@tool(rung=3, parallel=True, self_test=_self_test)
+@tool(rung=3, parallel=True, family="lens", self_test=_self_test)
 def logit_lens(
     target: Target,
     *,

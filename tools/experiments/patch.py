@@ -59,7 +59,7 @@ def _self_test() -> None:
     assert len(first) == 2, f"patched from the first token that differs on, {first}"
 
 
-@tool(rung=3, parallel=True, self_test=_self_test)
+@tool(rung=3, parallel=True, family="patching", self_test=_self_test)
 def patch(
     target: Target,
     *,

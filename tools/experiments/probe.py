@@ -53,7 +53,7 @@ def _self_test() -> None:
     assert word["verdict"] in ("explained by words", "explained by length"), f"other words: {word['verdict']}"
 
 
-@tool(rung=2, parallel=True, self_test=_self_test)
+@tool(rung=2, parallel=True, family="probing", self_test=_self_test)
 def probe(
     target: Target,
     *,

@@ -44,7 +44,7 @@ def _self_test() -> None:
     assert max(abs(row["z"]) for name, row in found.items() if name not in ("good", "bad")) < 3
 
 
-@tool(rung=2, parallel=True, self_test=_self_test)
+@tool(rung=2, parallel=True, family="probing", self_test=_self_test)
 def project(
     target: Target,
     *,

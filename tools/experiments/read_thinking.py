@@ -65,7 +65,7 @@ class _Sample:
     thought: Thought | None
 
 
-@tool(rung=1, parallel=True, self_test=_self_test)
+@tool(rung=1, parallel=True, family="reasoning", self_test=_self_test)
 def read_thinking(
     target: Target,
     *,

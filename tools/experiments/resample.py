@@ -58,7 +58,7 @@ def _self_test() -> None:
     assert kept[1:] == [1.0, 1.0], f"the outcome that the kept sentence says has shares {kept}"
 
 
-@tool(rung=1, parallel=True, self_test=_self_test)
+@tool(rung=1, parallel=True, family="reasoning", self_test=_self_test)
 def resample(
     target: Target,
     *,

@@ -34,7 +34,7 @@ def _self_test() -> None:
         assert [group["size"] for group in groups] == [8, 8], "the two planted subjects are not told apart"
 
 
-@tool(rung=1, parallel=True, needs=("corpus",), self_test=_self_test)
+@tool(rung=1, parallel=True, needs=("corpus",), family="transcripts", self_test=_self_test)
 def search_transcripts(
     target: Target,
     *,

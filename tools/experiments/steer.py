@@ -52,7 +52,7 @@ def _self_test() -> None:
     assert cosine > 0.5, f"the planted direction is found with cosine {cosine:.2f}"
 
 
-@tool(rung=2, parallel=True, self_test=_self_test)
+@tool(rung=2, parallel=True, family="steering", self_test=_self_test)
 def steer(
     target: Target,
     *,

@@ -42,7 +42,7 @@ def _self_test() -> None:
     assert np.allclose(again.data["scores"], fitted.data["scores"], atol=1e-4), "the handle scores otherwise"
 
 
-@tool(rung=2, parallel=True, self_test=_self_test)
+@tool(rung=2, parallel=True, family="monitors", self_test=_self_test)
 def try_monitor(
     target: Target,
     *,
