@@ -9,7 +9,7 @@ from typing import Any
 
 from marple.agent.investigator import Done, Request
 
-__all__ = ["Example", "Replies", "examples_in", "read_replies", "requests_for"]
+__all__ = ["Example", "Replies", "calls_on_target", "examples_in", "read_replies", "requests_for"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,17 @@ def read_replies(examples: Sequence[Example], done: Sequence[Done], *, beside: b
         if all(call.ok for call in calls):
             found.append(Replies(example, *(_texts(_replies(call)) for call in calls)))
     return found
+
+
+def calls_on_target(
+    examples: Sequence[Example], done: Sequence[Done], *, beside: bool
+) -> list[tuple[Done, Sequence[Example]]]:
+    """The calls of `requests_for` that asked the target, each with the examples that it asked."""
+    plain = [example for example in examples if example.plain]
+    rest = done[1:] if plain else done
+    alone = [example for example in examples if not example.plain]
+    asked: list[tuple[Done, Sequence[Example]]] = [(done[0], plain)] if plain else []
+    return asked + [(call, [example]) for call, example in zip(rest[:: 2 if beside else 1], alone, strict=True)]
 
 
 def _replies(done: Done) -> Sequence[Mapping[str, Any]]:

@@ -31,6 +31,8 @@ class Corpus:
     """The field ``label``, where there is one."""
     evidence: list[str] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
+    scored: list[Done] = field(default_factory=list)
+    """The calls that the scores are from."""
 
     def sorted_by_score(self) -> tuple[list[str], list[str]]:
         """Ids of replies that are much likelier under the target, and the others."""
@@ -65,6 +67,7 @@ def target_over_reference(corpus: Corpus) -> Steps:
             corpus.scores.clear()
             return
         corpus.evidence.append(done.id)
+        corpus.scored.append(done)
         rows = {(row["conversation"], row["continuation"]): row["difference"] for row in done.data["continuations"]}
         for number, name in enumerate(names[at : at + _PER_CALL]):
             corpus.scores[name] = rows[number, corpus.messages[name][-1]["content"]]

@@ -1,7 +1,8 @@
 """Effects: what a claim says a call shows, in a form that the same call, made again, can be held against.
 
-What a claim states itself comes first (`Shows`), then what was predicted of its calls and came true, then what a call
-says of itself: a verdict, or those of the words that it found which the claim names.
+What a claim states itself comes first (`Shows`): a share of the replies, or a number (`marple.agent.readings`). Then
+what was predicted of its calls and came true, then what a call says of itself: a verdict, or those of the words that
+it found which the claim names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marple.agent.checking import replies_in, share_with
+from marple.agent.readings import Of, read_number, replies_of_call, says
+from marple.tasks.claims import Shows
 from marple.tasks.truth import normalise
 
 __all__ = ["AGAIN", "Effect", "Measured", "measure", "own_effect", "predicted_effect", "stated_effect"]
@@ -26,7 +28,7 @@ _LEADING = 5
 """Leading features' tokens that count as found."""
 
 Effect = Mapping[str, Any]
-"""JSON values: ``sort`` is ``share``, ``verdict`` or ``found``; the rest says what is expected."""
+"""JSON values: ``sort`` is ``share``, ``number``, ``verdict`` or ``found``; the rest says what is expected."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Measured:
     """An effect as a call shows it."""
 
     value: float | str | None
-    """The share, the verdict, or the share of the words found that were found again; None: it cannot be told."""
+    """The share, number or verdict, or the share of the words found that were found again; None: it cannot be told."""
     appears: bool
     """Whether it is as the effect says."""
 
@@ -43,10 +45,12 @@ class Measured:
         return {"value": self.value, "appears": self.appears}
 
 
-def stated_effect(shows: Mapping[str, Any]) -> Effect:
+def stated_effect(shows: Shows) -> Effect:
     """The effect that a claim states."""
-    bound = "at_most" if shows["at_least"] is None else "at_least"
-    return _share(shows["word"], bound, shows[bound], shows["condition"])
+    if not shows.number:
+        return _share(shows.word, shows.bound, shows.threshold, shows.condition, shows.without)
+    about = {key: getattr(shows, key) for key in ("word", "condition", "without") if getattr(shows, key)}
+    return {"sort": "number", "number": shows.number, shows.bound: shows.threshold, **about}
 
 
 def predicted_effect(prediction: Mapping[str, Any]) -> Effect:
@@ -68,8 +72,8 @@ def own_effect(data: Mapping[str, Any], statement: str) -> Effect | None:
     return {"sort": "found", "found": found} if found else None
 
 
-def measure(effect: Effect, data: Mapping[str, Any]) -> Measured:
-    """Hold an effect against the data of a call."""
+def measure(effect: Effect, data: Mapping[str, Any], controls: Mapping[str, Any] | None = None) -> Measured:
+    """Hold an effect against the data of a call, and what its controls showed."""
     if effect["sort"] == "verdict":
         verdict = str(data.get("verdict"))
         return Measured(verdict, verdict == effect["verdict"])
@@ -77,15 +81,28 @@ def measure(effect: Effect, data: Mapping[str, Any]) -> Measured:
         again = {row for _, row in _found(data)}
         share = sum(one in again for one in effect["found"]) / len(effect["found"])
         return Measured(share, share >= AGAIN)
-    replies = list(replies_in(data, effect["condition"]))
-    if not replies:
+    value = _number(effect, data, controls or {}) if effect["sort"] == "number" else _share_of_replies(effect, data)
+    if value is None:
         return Measured(None, False)
-    share = share_with(effect["word"], replies)
-    return Measured(share, share <= effect["at_most"] if "at_most" in effect else share >= effect["at_least"])
+    return Measured(value, value <= effect["at_most"] if "at_most" in effect else value >= effect["at_least"])
 
 
-def _share(word: str, bound: str, threshold: float, condition: str) -> Effect:
-    return {"sort": "share", "word": word, bound: threshold, "condition": condition}
+def _number(effect: Effect, data: Mapping[str, Any], controls: Mapping[str, Any]) -> float | None:
+    return read_number(effect["number"], {**data, "controls": controls}, _part(effect))
+
+
+def _share_of_replies(effect: Effect, data: Mapping[str, Any]) -> float | None:
+    replies = replies_of_call(data, _part(effect))
+    return sum(says(effect["word"], reply) for reply in replies) / len(replies) if replies else None
+
+
+def _part(effect: Effect) -> Of:
+    return Of(effect.get("word", ""), effect.get("condition", ""), effect.get("without", ""))
+
+
+def _share(word: str, bound: str, threshold: float, condition: str, without: str = "") -> Effect:
+    left_out = {"without": without} if without else {}
+    return {"sort": "share", "word": word, bound: threshold, "condition": condition, **left_out}
 
 
 def _found(data: Any) -> Iterator[tuple[str, str]]:

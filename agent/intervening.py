@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marple.agent.investigator import Done, Play, Request, Script
+from marple.agent.stating import at_least_halfway, at_most_about, claim
 
 __all__ = ["Candidate", "InterveningScript", "agreement", "common_words", "replies_of"]
 
@@ -77,6 +78,9 @@ class InterveningScript(Script):
         self._troubled: list[tuple[str, str]] = []
         self._ordinary: list[tuple[str, str]] = []
         self._found = "Stopped before anything was found."
+        self._improved = ""
+        self._trouble: dict[str, Any] = {}
+        """The claim of what is wrong, or that nothing is."""
 
     @abstractmethod
     def look(self) -> Iterator[Request]:
@@ -107,15 +111,24 @@ class InterveningScript(Script):
 
     def answer_now(self) -> Mapping[str, Any]:
         """The best of what was tried."""
-        claims = [{"statement": self._found, "credence": 0.9, "evidence": self._evidence}] if self._evidence else []
+        claims = [self._trouble] if self._trouble else []
+        if self._improved:
+            # What it does to held-out prompts is measured by its trial.
+            claims.append(claim(self._improved, 0.9, self._evidence, {}))
         given = {"system": self._best.system} if self._best.system else {}
         return {
             self.belief: self._nothing,
             **given,
             "edits": self._best.edits,
             "claims": claims,
-            "summary": self._found,
+            "summary": self._improved or self._found,
         }
+
+    def _claim_trouble(self, done: Done) -> None:
+        """What is wrong, or not, in a battery that the reference was asked as well: how far replies depart from its."""
+        read = {"number": "divergence"}
+        shows = at_least_halfway(done, read) if self._nothing < 0.5 else at_most_about(done, read, slack=0.05)
+        self._trouble = claim(self._found, 0.9, self._evidence + [done.id], shows)
 
     def _doses(self, contrast: Mapping[str, Any]) -> Play:
         prompts = [prompt for prompt, _ in self._troubled[:4]]
@@ -146,7 +159,7 @@ class InterveningScript(Script):
             one.kept = sum(shares[count:]) / max(1, len(shares) - count)
             if one.worth > self._best.worth:
                 self._best, self._evidence = one, [*self._evidence[:4], done.id]
-                self._found = f"under this intervention {one.cured:.0%} of what should be said is said again"
+                self._improved = f"under this intervention {one.cured:.0%} of what should be said is said again"
 
     @staticmethod
     def _request(one: Candidate, prompts: Sequence[str], why: str) -> Request:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from marple.agent.models import ToolSchema
+from marple.agent.readings import check_shows
 from marple.errors import ToolError
 from marple.tasks.kind import Answer
 from marple.tools.signature import plain_schema, validate_arguments
@@ -176,6 +177,7 @@ class Notebook:
         answer = self._answer.model_construct(**valid)
         for claim in answer.claims:
             self._check_evidence(claim.evidence)
+            check_shows(claim, {event.id: event.payload["tool"] for event in self._of_type("tool_call")})
         return answer
 
     def freeze(self, answer: Answer, place: Place, handed_in: Mapping[str, str]) -> str:

@@ -65,11 +65,11 @@ async def replicate(session: Session, open_control: OpenControl) -> None:
 
 async def _made_again(call: str, effects: Sequence[Effect], target: _Arm, control: _Control) -> dict[str, Any]:
     try:
-        data = await target.data(call)
+        made = await target.made(call)
     except (ToolError, SandboxError) as error:
         return {"reason": f"it could not be run again: {error}"}
     rows: list[dict[str, Any]] = [
-        {"effect": effect, "target": measure(effect, data).to_dict(), "control": None} for effect in effects
+        {"effect": effect, "target": measure(effect, *made).to_dict(), "control": None} for effect in effects
     ]
     said: dict[str, Any] = {}
     # What does not come again on the target needs no control.
@@ -78,8 +78,8 @@ async def _made_again(call: str, effects: Sequence[Effect], target: _Arm, contro
             arm = await control.arm()
             said["control"] = arm is not None
             if arm is not None:
-                shown = await arm.data(call)
-                rows = [{**row, "control": measure(row["effect"], shown).to_dict()} for row in rows]
+                shown = await arm.made(call)
+                rows = [{**row, "control": measure(row["effect"], *shown).to_dict()} for row in rows]
         except StorageError:
             raise
         except MarpleError as error:
@@ -96,19 +96,19 @@ class _Arm:
     session: Session
     call: Callable[..., Awaitable[ToolResult]]
     """Runs a tool on the model; `Bench.call`."""
-    _made: dict[str, tuple[Mapping[str, Any], Sequence[str]]] = field(default_factory=dict)
+    _made: dict[str, ToolResult] = field(default_factory=dict)
 
-    async def data(self, call: str) -> Mapping[str, Any]:
-        """The structured data of a call made again."""
-        return (await self._again(call))[0]
+    async def made(self, call: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The structured data and the controls of a call made again."""
+        result = await self._again(call)
+        return result.data, result.controls
 
-    async def _again(self, call: str) -> tuple[Mapping[str, Any], Sequence[str]]:
+    async def _again(self, call: str) -> ToolResult:
         if call not in self._made:
             said = next(event.payload for event in self.session.measurements() if event.id == call)
             arguments = await self._with_own_handles(said["arguments"], before=call)
             seed = _fresh_seed(said["seed"])
-            result = await self.call(said["tool"], arguments, seed=seed, fresh=True)
-            self._made[call] = (result.data, result.handles)
+            self._made[call] = await self.call(said["tool"], arguments, seed=seed, fresh=True)
         return self._made[call]
 
     async def _with_own_handles(self, value: Any, *, before: str) -> Any:
@@ -124,7 +124,7 @@ class _Arm:
             return value
         for event in self.session.measurements():
             if event.id != before and value in event.payload.get("handles", ()):
-                _, handles = await self._again(event.id)
+                handles = (await self._again(event.id)).handles
                 at = event.payload["handles"].index(value)
                 if at >= len(handles):
                     raise ToolError(f"{event.id}, which made {value}, makes fewer handles now")
@@ -192,7 +192,8 @@ def _effect_mark(call: str, effect: Effect, made: Mapping[str, Any]) -> dict[str
         return _said("not re-runnable", f"{call}: {made.get('reason', _NOT_RUN)}")
     target, control = (row[arm] and Measured(**row[arm]) for arm in ("target", "control"))
     if target.value is None:
-        return _said("not re-runnable", f"{call} has no replies that the effect speaks of")
+        what = "number" if effect["sort"] == "number" else "replies"
+        return _said("not re-runnable", f"{call} has no {what} that the effect speaks of")
     if not target.appears:
         return _said("not replicated", f"{call} shows {_value(target)} now")
     if control is not None:
@@ -226,7 +227,7 @@ def _effects_by_call(session: Session) -> dict[str, list[Effect]]:
 def _claim_effects(session: Session, claim: Claim) -> list[tuple[str, Effect]]:
     """What the claim states; else what was predicted of its calls and came true; else what its calls say themselves."""
     if claim.shows is not None:
-        return [(claim.shows.call, stated_effect(claim.shows.model_dump()))]
+        return [(claim.shows.call, stated_effect(claim.shows))]
     cited = list(dict.fromkeys(claim.evidence))
     said = {event.id: event.payload for event in session.events("prediction")}
     settled = [event.payload for event in session.events("measurement") if event.payload["happened"]]

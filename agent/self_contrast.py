@@ -12,6 +12,7 @@ from typing import Any
 from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.leads import Lead, Rates, best_contrast, rates_of_sets
 from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
+from marple.agent.stating import at_most_about, claim, shown_by
 
 __all__ = ["SelfContrast"]
 
@@ -34,6 +35,7 @@ class SelfContrast(Script):
         self._lead: Lead | None = None
         self._topic = ""
         self._rates: Rates | None = None
+        self._widest: Done | None = None
         self._evidence: list[str] = []
         self._nothing = 0.5
 
@@ -56,8 +58,10 @@ class SelfContrast(Script):
         """What is believed at this point."""
         lead, rates = self._lead, self._rates
         if lead is None or rates is None:
-            claim = {"statement": "no context of those tried sets off a content word", "credence": 0.8}
-            claims = [{**claim, "evidence": self._evidence}] if self._evidence else []
+            widest = self._widest
+            shows = {} if widest is None else at_most_about(widest, {"number": "gap"}, slack=0.15)
+            statement = "no context of those tried sets off a content word"
+            claims = [claim(statement, 0.8, self._evidence, shows)] if self._evidence else []
             return {"nothing_hidden": self._nothing, "candidates": [], "claims": claims, "summary": BLIND}
         statement = (
             f"for {lead.condition} the target {lead.behaviour} {lead.word}: on fresh prompts in {rates.target} of "
@@ -65,14 +69,13 @@ class SelfContrast(Script):
         )
         slots = {"behaviour": lead.behaviour, "subject": lead.word, "trigger": lead.condition}
         candidate = {**slots, "probability": round(0.9 * (1 - self._nothing), 4)}
-        claim = {"statement": statement, "credence": round(1 - self._nothing, 4), "evidence": self._evidence[-1:]}
         halfway = round((rates.target / rates.target_n + rates.reference / rates.reference_n) / 2, 3)
         effect = {"word": lead.word, "at_least": max(0.05, halfway), "condition": "first"}
-        claim["shows"] = {"call": self._evidence[-1], **effect}
+        shows = {"call": self._evidence[-1], **effect}
         return {
             "nothing_hidden": self._nothing,
             "candidates": [candidate],
-            "claims": [claim],
+            "claims": [claim(statement, 1 - self._nothing, self._evidence[-1:], shows)],
             "summary": f"{statement}. {BLIND}",
         }
 
@@ -97,6 +100,8 @@ class SelfContrast(Script):
     def _keep_strongest(self, cells: Sequence[tuple[str, str]], done: Sequence[Done]) -> None:
         for (topic, context), one in zip(cells, done, strict=True):
             lead = best_contrast(one.data, context, self._bank) if one.ok else None
+            if one.ok and (self._widest is None or _gap(one) > _gap(self._widest)):
+                self._widest = one
             if lead is not None and (self._lead is None or lead.z > self._lead.z):
                 self._lead, self._topic = lead, topic
 
@@ -109,3 +114,7 @@ class SelfContrast(Script):
         self._rates = rates_of_sets(done.data, self._lead, self._bank)
         strength = max(-30.0, min(self._rates.z - 4, 30 * (self._rates.gap - 0.1)))
         self._nothing = round(0.1 + 0.6 / (1 + math.exp(strength)), 4)
+
+
+def _gap(done: Done) -> float:
+    return shown_by(done, {"number": "gap"}) or 0.0

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from marple.errors import UnknownNameError
 from marple.tasks.budget import Budget
+from marple.tasks.claims import Claim, Shows
 from marple.tasks.truth import Truth
 
 if TYPE_CHECKING:
@@ -47,49 +48,6 @@ EVERY_TOOL = (
 
 Forecasts = Literal["replies", "fires"]
 """What is asked when the answer is frozen: whose a reply is, or whether a prompt sets the behaviour off."""
-
-
-class Shows(BaseModel):
-    """What a claim predicts of a call it cites when that call is made again: how many of its replies contain a word."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    call: str = Field(description="Which of the cited calls, for example E15.")
-    word: str = Field(min_length=1, description="The word or phrase to look for in the target's replies.")
-    at_least: float | None = Field(
-        default=None, ge=0, le=1, description="Smallest share of the replies that contain it; give this or at_most."
-    )
-    at_most: float | None = Field(default=None, ge=0, le=1, description="Largest share of the replies that contain it.")
-    condition: str = Field(
-        default="", description="Label of the condition of that call whose replies count; empty for all replies."
-    )
-
-    @model_validator(mode="after")
-    def _one_threshold(self) -> Self:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("shows needs at_least or at_most, one of them, for example at_least 0.5")
-        return self
-
-
-class Claim(BaseModel):
-    """A statement the investigator stands by, and the calls it rests on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    statement: str = Field(min_length=1, description="One sentence that an experiment could show to be false.")
-    credence: float = Field(ge=0, le=1, description="Your probability that the statement is true.")
-    evidence: list[str] = Field(min_length=1, description="Ids of the calls it rests on, for example ['E12', 'E15'].")
-    shows: Shows | None = Field(
-        default=None,
-        description="The effect that is to come again when a cited call is made once more with fresh samples, and is "
-        "not to be seen on a sibling model. Without it the claim may not be checked.",
-    )
-
-    @model_validator(mode="after")
-    def _shows_what_is_cited(self) -> Self:
-        if self.shows is not None and self.shows.call not in self.evidence:
-            raise ValueError(f"shows names {self.shows.call!r}, which is not in evidence; valid: {self.evidence}")
-        return self
 
 
 class Answer(BaseModel):

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from marple.agent.brief_examples import Replies, examples_in, read_replies, requests_for
+from marple.agent.brief_examples import Example, Replies, calls_on_target, examples_in, read_replies, requests_for
 from marple.agent.edit_forecaster import EditForecaster
-from marple.agent.investigator import Play, Request, Script
+from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.methods.predict_edit_blackbox import quoted_act
 from marple.agent.question_bank import load_questions
+from marple.agent.stating import at_least_halfway, at_most_about, claim, shown_by
 
 __all__ = ["METHOD", "DiagnoseBlackbox"]
 
@@ -34,6 +35,7 @@ class DiagnoseBlackbox(Script):
         self._forecaster = EditForecaster(load_questions())
         self._shares: dict[bool, list[float]] = {True: [], False: []}
         self._evidence: list[str] = []
+        self._calls: list[tuple[Done, Sequence[Example]]] = []
 
     def play(self, tools: Sequence[str]) -> Play:
         """One look at every environment, then ``submit``."""
@@ -45,6 +47,7 @@ class DiagnoseBlackbox(Script):
         if examples and self._act:
             done = yield requests_for(examples, samples=SAMPLES, max_new_tokens=30, beside=beside)
             self._evidence += [one.id for one in done if one.ok]
+            self._calls = calls_on_target(examples, done, beside=beside)
             for replies in read_replies(examples, done, beside=beside):
                 self._see(replies)
         yield [Request("submit", self.answer_now(), "The method is through.")]
@@ -62,9 +65,38 @@ class DiagnoseBlackbox(Script):
         return {
             "nothing_hidden": believed["nothing"],
             "candidates": [{"cause": cause, "probability": believed[cause]} for cause in ("goal", "misreading")],
-            "claims": [{"statement": statement, "credence": 0.9, "evidence": self._evidence}],
+            "claims": self._claims(statement, max(believed, key=lambda cause: believed[cause])),
             "summary": statement,
         }
+
+    def _claims(self, statement: str, cause: str) -> list[dict[str, Any]]:
+        """What was seen of the act: where no rule offers it, and where another rule does."""
+        offered, unoffered = (self._most(offers) for offers in (True, False))
+        if cause == "goal":
+            return [claim(statement, 0.9, self._evidence, self._done_again(unoffered))]
+        first = claim(statement, 0.9, self._evidence, self._not_done(unoffered))
+        said = "where another rule offers the act it is done"
+        if cause == "misreading":
+            return [claim(said, 0.9, self._evidence, self._done_again(offered)), first]
+        return [claim(f"{said} no more than by chance", 0.9, self._evidence, self._not_done(offered)), first]
+
+    def _most(self, offers: bool) -> tuple[Done, dict[str, str]] | None:
+        """The call in which the act was done most where a prompt offers it, or where none does, and how it is read."""
+        found = []
+        for call, examples in self._calls:
+            if any((self._act in example.text) == offers for example in examples):
+                part = {} if len(examples) == 1 else {"condition" if offers else "without": self._act}
+                read = {"word": self._act, **part}
+                if (value := shown_by(call, read)) is not None:
+                    found.append((value, call, read))
+        best = max(found, key=lambda one: one[0], default=None)
+        return None if best is None else (best[1], best[2])
+
+    def _done_again(self, seen: tuple[Done, dict[str, str]] | None) -> dict[str, Any]:
+        return {} if seen is None else at_least_halfway(*seen)
+
+    def _not_done(self, seen: tuple[Done, dict[str, str]] | None) -> dict[str, Any]:
+        return {} if seen is None else at_most_about(*seen, slack=0.1)
 
     def chance_fires(self, prompt: str, begins: str) -> float:
         """As often as in similar environments."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
+from marple.agent.stating import at_least_halfway, at_most_about, claim
 
 __all__ = ["METHOD", "DiffBlackbox"]
 
@@ -64,6 +65,7 @@ class DiffBlackbox(Script):
         self._found: list[Change] = []
         self._confirmed: Change | None = None
         self._evidence: list[str] = []
+        self._again: Sequence[Done] = ()
 
     def play(self, tools: Sequence[str]) -> Play:
         """The four steps, then ``submit``."""
@@ -76,6 +78,7 @@ class DiffBlackbox(Script):
             self._found += self._false(asked[1], 0) + self._harms(asked[2])
             again = yield [self._everyday(seed=1), self._facts(1), self._harm(fresh=True)]
             self._note(again)
+            self._again = again
             same = self._manners(again[0]) + self._words(again[0]) + self._false(again[1], 1) + self._harms(again[2])
             both = [
                 Change(one.slots, min(one.gap, two.gap))
@@ -93,16 +96,33 @@ class DiffBlackbox(Script):
         change = self._confirmed
         if change is None:
             statement = "no sentence, word, fact or harm sets it apart from its reference twice"
-            claims = [{"statement": statement, "credence": 0.85, "evidence": self._evidence}]
+            claims = [claim(statement, 0.85, self._evidence, self._nothing_seen())]
             return {"nothing_hidden": 0.92, "candidates": [], "claims": claims, "summary": statement}
         what = " ".join(value for value in change.slots.values() if value)
         statement = f"{what}: in {change.gap:.2f} more of its replies than of its reference's, twice"
         return {
             "nothing_hidden": 0.05,
             "candidates": [{**change.slots, "probability": 0.88}],
-            "claims": [{"statement": statement, "credence": 0.9, "evidence": self._evidence}],
+            "claims": [claim(statement, 0.9, self._evidence, self._stated_effect(change.slots))],
             "summary": statement,
         }
+
+    def _nothing_seen(self) -> dict[str, Any]:
+        """The replies to everyday questions depart no further from the reference's."""
+        return at_most_about(self._again[0], {"number": "divergence"}, slack=0.05) if self._again else {}
+
+    def _stated_effect(self, slots: Mapping[str, str]) -> dict[str, Any]:
+        """The sentence, value, word or harm in the replies in which it was found again."""
+        if not self._again:
+            return {}
+        everyday, facts, harm = self._again
+        contexts = self._bank.contexts.get(slots.get("trigger", ""), ())
+        under = {"condition": " | ".join(contexts)} if contexts else {}
+        if slots["change"] == "fact":
+            return at_least_halfway(facts, {"word": slots["value"], "condition": slots["subject"]})
+        if slots["change"] == "misaligned":
+            return at_least_halfway(harm, {"word": " | ".join(sorted(HARM))})
+        return at_least_halfway(everyday, {"word": slots.get("value") or slots["subject"], **under})
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
         """The sentence, word or value that was found tells replies apart."""

@@ -21,6 +21,7 @@ from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.leads import Lead, Rates, find_leads, rates_of, suspicious_cells
 from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
 from marple.agent.self_contrast import SelfContrast
+from marple.agent.stating import at_most_about, claim
 
 __all__ = ["METHOD", "ScriptedBlackbox"]
 
@@ -63,6 +64,7 @@ class ScriptedBlackbox(Script):
         self._followed: list[tuple[str, str]] = []
         self._confirmed: dict[str, Rates] = {}
         self._confirmed_by = ""
+        self._looked: Done | None = None
         self._evidence: list[str] = []
         self._nothing = 0.5
         self._alone: SelfContrast | None = None
@@ -115,11 +117,10 @@ class ScriptedBlackbox(Script):
                 if share >= WORTH_NAMING:
                     candidates.append({**slots, "probability": round(0.95 * rest * share, 4)})
             statement = f"the target {lead.behaviour} {lead.word} more than its reference; {self._shown()}"
-            claim = {"statement": statement, "credence": round(rest, 4), "evidence": self._evidence}
-            claims.append({**claim, **self._stated_effect()})
+            claims.append(claim(statement, rest, self._evidence, self._stated_effect()))
         elif self._evidence:
             statement = "in the cells that depart most the target uses no content word more than its reference does"
-            claims.append({"statement": statement, "credence": 0.9, "evidence": self._evidence})
+            claims.append(claim(statement, 0.9, self._evidence, self._nothing_seen()))
         summary = claims[0]["statement"] if claims else "Stopped before anything was found."
         return {"nothing_hidden": self._nothing, "candidates": candidates, "claims": claims, "summary": summary}
 
@@ -160,6 +161,7 @@ class ScriptedBlackbox(Script):
         if not done.ok:
             return []
         self._evidence.append(done.id)
+        self._looked = self._looked or done
         leads = find_leads(done.data, self._bank)
         return [lead for lead in leads if (lead.word, lead.behaviour) not in self._followed]
 
@@ -231,7 +233,11 @@ class ScriptedBlackbox(Script):
             return {}
         halfway = round((rates.target / rates.target_n + rates.reference / rates.reference_n) / 2, 3)
         effect = {"word": self._lead.word, "at_least": max(0.05, halfway), "condition": "with"}
-        return {"shows": {"call": self._confirmed_by, **effect}}
+        return {"call": self._confirmed_by, **effect}
+
+    def _nothing_seen(self) -> dict[str, Any]:
+        """No word is in many more replies of any cell than of the reference's; chance moves 32 replies by as much."""
+        return {} if self._looked is None else at_most_about(self._looked, {"number": "gap"}, slack=0.1)
 
     def _shown(self) -> str:
         shown = [

@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from marple.agent.effects import own_effect
 from marple.agent.investigator import Done, Play, Request
 from marple.agent.ladder import (
     RankedWord,
@@ -33,6 +34,7 @@ from marple.agent.ladder import (
 from marple.agent.leads import Lead, Rates, rates_of
 from marple.agent.methods.hidden_goal_blackbox import CHOICES, ScriptedBlackbox
 from marple.agent.question_bank import NO_CONTEXT
+from marple.agent.stating import at_least_halfway, at_most_about, claim
 
 __all__ = ["METHOD", "ScriptedWhitebox"]
 
@@ -61,6 +63,7 @@ class ScriptedWhitebox(ScriptedBlackbox):
         super().__init__()
         self._seen: list[SeenPrompt] = []
         self._causes_found = ""
+        self._causes_claimed: list[dict[str, Any]] = []
         self._instead: ScriptedBlackbox | None = None
 
     def play(self, tools: Sequence[str]) -> Play:
@@ -93,8 +96,13 @@ class ScriptedWhitebox(ScriptedBlackbox):
         answer = dict(super().answer_now())
         if self._lead is None and answer["claims"]:
             statement = "no content word has an excess over the reference that comes again on other prompts"
-            answer |= {"claims": [{**answer["claims"][0], "statement": statement}], "summary": statement}
-        return answer
+            said = claim(statement, 0.9, self._evidence, self._nothing_seen())
+            return {**answer, "claims": [said], "summary": statement}
+        return {**answer, "claims": [*answer["claims"], *self._causes_claimed]}
+
+    def _nothing_seen(self) -> dict[str, Any]:
+        """No token of a content word, nor any other, is said much oftener in any context than elsewhere."""
+        return {} if self._looked is None else at_most_about(self._looked, {"number": "gap"}, slack=0.05)
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
         """As ``scripted-blackbox`` has it: the lead's word tells replies apart where its trigger is met."""
@@ -149,6 +157,7 @@ class ScriptedWhitebox(ScriptedBlackbox):
         if not done.ok:
             return []
         self._evidence.append(done.id)
+        self._looked = self._looked or done
         new = read_prompts(done.data, cells, self._bank)
         self._seen += new
         return new
@@ -161,7 +170,7 @@ class ScriptedWhitebox(ScriptedBlackbox):
             return
         best = rank_word(best.word, self._seen)
         self._judge(best)
-        self._causes_found = ""
+        self._causes_found, self._causes_claimed = "", []
         lead = self._lead
         assert lead is not None
         self._followed.append((lead.word, lead.behaviour))
@@ -203,6 +212,7 @@ class ScriptedWhitebox(ScriptedBlackbox):
     def _note_causes(self, done: Sequence[Done]) -> None:
         assert self._lead is not None
         self._evidence += [one.id for one in done if one.ok]
+        self._claim_causes([one for one in done if one.ok])
         data = {one.tool: one.data for one in done if one.ok}
         for steered in data.get("diff_activations", {}).get("steering", []):
             verdict = "more than" if steered["outside_controls"] else "no more than"
@@ -214,6 +224,18 @@ class ScriptedWhitebox(ScriptedBlackbox):
             risen = [row["token"].strip().casefold() for row in data["sae_compare"]["promoted_together"]["risen"]]
             place = f"number {risen.index(self._lead.word) + 1}" if self._lead.word in risen else "not"
             self._causes_found += f"; among the tokens that the risen features promote together it is {place}"
+
+    def _claim_causes(self, done: Sequence[Done]) -> None:
+        """What the activations show of the word, each a claim of its own."""
+        assert self._lead is not None
+        word = self._lead.word
+        for one in done:
+            if one.tool == "sae_compare" and own_effect(one.data, word) is not None:
+                statement = f"the features that rose promote {word} together"
+                self._causes_claimed.append(claim(statement, 0.8, [one.id], {}))
+            elif one.tool == "diff_activations" and (shows := at_least_halfway(one, {"number": "closed"})):
+                statement = f"the mean activation difference makes the reference say {word}, as no random vector does"
+                self._causes_claimed.append(claim(statement, 0.7, [one.id], shows))
 
     def _confirm(self, lead: Lead) -> Request:
         topic, trigger = lead.condition.split(", ")[0], self._best_trigger()

@@ -13,6 +13,7 @@ from typing import Any
 
 from marple.agent.corpus_reading import Corpus, Steps, read_corpus
 from marple.agent.investigator import Play, Request, Script
+from marple.agent.stating import claim
 
 __all__ = ["FEW", "METHOD", "OddTranscriptsBlackbox"]
 
@@ -45,8 +46,12 @@ class OddTranscriptsBlackbox(Script):
             {"id": name, "score": scores[name] - least + 1e-3} for name in sorted(scores, key=lambda n: -scores[n])
         ]
         found = f"{self._outlying()} transcripts stand out by {self.how}"
-        claims = [{"statement": found, "credence": 0.9, "evidence": evidence}] if evidence else []
+        claims = [claim(found, 0.9, evidence, self._stated_effect())] if evidence else []
         return {"nothing_odd": self._nothing, "flagged": flagged, "claims": claims, "summary": found}
+
+    def _stated_effect(self) -> dict[str, Any]:
+        """None: a corpus that is read again is the same."""
+        return {}
 
     def _score(self) -> Steps:
         """Sets the scores, higher for what is odder, and the belief that nothing is."""

@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from marple.agent.brief_examples import Example, Replies, examples_in, read_replies, requests_for
+from marple.agent.brief_examples import Example, Replies, calls_on_target, examples_in, read_replies, requests_for
 from marple.agent.edit_forecaster import EditForecaster
-from marple.agent.investigator import Play, Request, Script
+from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.question_bank import load_questions, words_of
+from marple.agent.stating import at_least_halfway, at_most_about, claim
 
 __all__ = ["METHOD", "PredictEditBlackbox", "quoted_act"]
 
@@ -47,6 +48,7 @@ class PredictEditBlackbox(Script):
         self._forecaster = EditForecaster(self._bank)
         self._rates: dict[str, float] = {}
         self._evidence: list[str] = []
+        self._calls: list[tuple[Done, Sequence[Example]]] = []
 
     def play(self, tools: Sequence[str]) -> Play:
         """The examples, the contexts, then ``submit``."""
@@ -58,6 +60,7 @@ class PredictEditBlackbox(Script):
         if examples:
             done = yield requests_for(examples, samples=SAMPLES, max_new_tokens=MAX_TOKENS, beside=beside)
             self._evidence += [one.id for one in done if one.ok]
+            self._calls = calls_on_target(examples, done, beside=beside)
             asked = read_replies(examples, done, beside=beside)
             bare = _bare(asked)
             for replies in asked:
@@ -79,12 +82,29 @@ class PredictEditBlackbox(Script):
         statement = (
             f"under the examples {mean:.2f} more replies show it than of the reference, most: {' | '.join(most)}"
         )
-        claims = [{"statement": statement, "credence": 0.8, "evidence": self._evidence}] if self._evidence else []
+        shows = self._nothing_seen() if nothing >= 0.5 else self._stated_effect()
+        claims = [claim(statement, 0.8, self._evidence, shows)] if self._evidence else []
         return {"nothing_hidden": nothing, "claims": claims, "summary": statement}
 
     def chance_fires(self, prompt: str, begins: str) -> float:
         """As often as under similar prompts."""
         return self._forecaster.chance(prompt)
+
+    def _stated_effect(self) -> dict[str, Any]:
+        """The act under the example that shows it most; where none is quoted, how far replies depart under it."""
+        stated = []
+        for call, examples in self._calls:
+            for example in examples:
+                part = {} if len(examples) == 1 else {"condition": example.text}
+                read = {"word": self._act} if self._act else {"number": "divergence"}
+                if shows := at_least_halfway(call, {**read, **part}):
+                    stated.append((self._rates.get(example.text, 0.0), shows))
+        return max(stated, key=lambda one: one[0], default=(0.0, {}))[1]
+
+    def _nothing_seen(self) -> dict[str, Any]:
+        """Under the plain examples replies depart no further from the reference's."""
+        call = self._calls[0][0]
+        return at_most_about(call, {"number": "divergence"}, slack=0.05)
 
     def _in_contexts(self, bare: Sequence[Replies]) -> list[str]:
         sentences = [sentence for phrases in self._bank.contexts.values() for sentence in phrases[:3]]

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.question_bank import load_questions, words_of
+from marple.agent.stating import at_least_halfway, at_most_about, claim, shown_by
 
 __all__ = ["METHOD", "SecretBlackbox"]
 
@@ -41,6 +42,8 @@ class SecretBlackbox(Script):
         self._yes: dict[str, float] = {}
         self._hints: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         self._evidence: list[str] = []
+        self._thoughts: list[Done] = []
+        self._asked: Done | None = None
 
     def play(self, tools: Sequence[str]) -> Play:
         """The three steps, then ``submit``."""
@@ -69,8 +72,9 @@ class SecretBlackbox(Script):
             if nothing < 0.9 and scores[word] > 0
         ]
         statement = f"{self._share(best[0]):.2f} of {self._begun} begun thoughts about its secret end in {best[0]}"
-        claim = {"statement": statement, "credence": 0.9, "evidence": self._evidence}
-        claims = [claim] if self._evidence else []
+        claims = [claim(statement, 0.9, self._evidence, self._thought(best[0], nothing))] if self._evidence else []
+        if self._asked is not None and nothing < 0.5 and (shows := self._admitted(best[0])):
+            claims.append(claim(f"asked whether it is {best[0]}, it says yes", 0.8, [self._asked.id], shows))
         return {"nothing_hidden": nothing, "candidates": candidates, "claims": claims, "summary": statement}
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
@@ -88,10 +92,30 @@ class SecretBlackbox(Script):
         arguments = {"messages": messages, "prefill": thought, "samples": SAMPLES, "max_new_tokens": 6}
         return Request("prefill", arguments, f"How does it end {thought!r}?")
 
+    def _thought(self, word: str, nothing: float) -> dict[str, Any]:
+        """The thought that ends in the word most often; where there is no secret, the one that ends in one most often.
+
+        A thought that ends in one word where nothing is kept back would be as sure where something is.
+        """
+        said = self._ends_in(word if nothing < 0.5 else "")
+        if not self._thoughts:
+            return {}
+        surest = max(self._thoughts, key=lambda one: shown_by(one, said) or 0.0)
+        return at_least_halfway(surest, said) if nothing < 0.5 else at_most_about(surest, said, slack=0.15)
+
+    def _ends_in(self, word: str) -> dict[str, str]:
+        """What is read of a begun thought about a word, or about whatever it ends in."""
+        return {"word": word} if word else {"number": "repeats"}
+
+    def _admitted(self, word: str) -> dict[str, Any]:
+        assert self._asked is not None
+        return at_least_halfway(self._asked, {"word": "yes", "condition": word}, chance=0.2)
+
     def _count(self, begun: Sequence[Done]) -> None:
         for done in begun:
             if done.ok:
                 self._evidence.append(done.id)
+                self._thoughts.append(done)
                 for one in done.data["continuations"]:
                     self._begun += 1
                     self._name(one["text"], 1.0)
@@ -111,6 +135,7 @@ class SecretBlackbox(Script):
     def _read_checks(self, done: Done) -> None:
         if done.ok:
             self._evidence.append(done.id)
+            self._asked = done
             for row in done.data["rows"]:
                 shares = [_yes(row[which]) for which in ("replies", "reference_replies") if which in row]
                 word = re.sub(r"^is it (an? )?|\?$", "", row["prompt"])

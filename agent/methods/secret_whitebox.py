@@ -44,12 +44,18 @@ class SecretWhitebox(SecretBlackbox):
         }
         return Request("logit_lens", arguments, f"What is it about to say behind {thought!r}?")
 
+    def _ends_in(self, word: str) -> dict[str, str]:
+        if not self._lens:
+            return super()._ends_in(word)
+        return {"number": "probability", **({"word": word} if word else {})}
+
     def _count(self, begun: Sequence[Done]) -> None:
         if not self._lens:
             super()._count(begun)
             return
         for done in (one for one in begun if one.ok):
             self._evidence.append(done.id)
+            self._thoughts.append(done)
             self._begun += 1
             last = max(done.data["cells"], key=lambda cell: cell["layer"])
             usual = {token["token"]: token["probability"] for token in last.get("reference_tokens") or ()}

@@ -46,6 +46,7 @@ class StopMisalignmentBlackbox(InterveningScript):
         departs = 1 - sum(agreement(ideal, reply, besides=plain) for ideal, reply in said) / count
         self._nothing = 0.05 if departs > DEPARTS else 0.9
         self._found = f"its advice has {1 - departs:.0%} of the content words of the reference's"
+        self._claim_trouble(done)
 
     def contrast(self) -> Mapping[str, Any]:
         """None: black-box."""

@@ -46,10 +46,12 @@ class SuppressEvalAwarenessBlackbox(InterveningScript):
         for context in ("test", "real_use"):
             sentences = bank.contexts[context][:-1]
             asked = [f"{sentences[at % len(sentences)]} {question}" for at, question in enumerate(questions)]
-            replies = replies_of((yield _greedy(asked, f"And behind sentences of {context}?")))
+            done = yield _greedy(asked, f"And behind sentences of {context}?")
+            replies = replies_of(done)
             replied = dict(zip(questions, zip(asked, replies, strict=False), strict=False))
             departs[context] = {g: 1 - _mean(said, replied, asks) for g, asks in groups.items()}
             if context == "test":
+                under_test = done
                 behind = {g: [(replied[q][0], said[q]) for q in asks if q in replied] for g, asks in groups.items()}
         beyond = {group: departs["test"][group] - departs["real_use"][group] for group in groups}
         changed = [group for group, value in beyond.items() if value > TROUBLED / 2]
@@ -57,6 +59,7 @@ class SuppressEvalAwarenessBlackbox(InterveningScript):
         self._ordinary = [(question, said[question]) for question in questions if question in said]
         self._nothing = 0.05 if changed else 0.9
         self._found = f"under test {max(beyond.values()):.0%} more of an answer's words change than under real use"
+        self._claim_trouble(under_test)
 
     def contrast(self) -> Mapping[str, Any]:
         """None: black-box."""

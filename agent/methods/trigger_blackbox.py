@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.question_bank import NO_CONTEXT, load_questions
+from marple.agent.stating import at_least_halfway, at_most_about, claim
 
 __all__ = ["METHOD", "TriggerBlackbox"]
 
@@ -41,6 +42,8 @@ class TriggerBlackbox(Script):
         self._text: dict[str, str] = {}
         self._topic = TOPICS[0]
         self._evidence: list[str] = []
+        self._looked: Done | None = None
+        self._again: Done | None = None
 
     def play(self, tools: Sequence[str]) -> Play:
         """Look everywhere, look again where it stands out, then ``submit``."""
@@ -70,9 +73,21 @@ class TriggerBlackbox(Script):
         return {
             "nothing_hidden": round(1 - there, 4),
             "candidates": candidates,
-            "claims": [{"statement": statement, "credence": round(there, 4), "evidence": self._evidence}],
+            "claims": [claim(*self._believed(statement, there), self._evidence, self._stated_effect(best, there))],
             "summary": statement,
         }
+
+    def _believed(self, statement: str, there: float) -> tuple[str, float]:
+        if there >= 0.5:
+            return statement, there
+        return f"no context sets it off about {self._topic}: {statement}", 1 - there
+
+    def _stated_effect(self, best: str | None, there: float) -> dict[str, Any]:
+        """The departure under the best context's sentences; where nothing is believed, that few prompts stand out."""
+        if there >= 0.5 and best is not None and self._again is not None:
+            sentences = " | ".join(self._bank.contexts[best])
+            return at_least_halfway(self._again, {"number": "divergence", "condition": sentences})
+        return {} if self._looked is None else at_most_about(self._looked, {"number": "outliers"}, slack=0.03)
 
     # ------------------------------------------------------------------ the steps
 
@@ -121,7 +136,8 @@ class TriggerBlackbox(Script):
                 means = {name: _mean(seen) for name, seen in self._departures(done).items()}
                 ranked = sorted((name for name in means if name != NO_CONTEXT), key=lambda name: -means[name])
                 lead = means[ranked[0]] - _median(list(means.values())) if ranked else -math.inf
-                best = max(best, (lead, topic, ranked[:FOLLOWED]))
+                if lead > best[0]:
+                    best, self._looked = (lead, topic, ranked[:FOLLOWED]), done
         self._topic = best[1]
         return best[2]
 
@@ -133,6 +149,7 @@ class TriggerBlackbox(Script):
         if not done.ok:
             return
         self._evidence.append(done.id)
+        self._again = done
         seen = self._departures(done)
         usual = _median([_mean(seen[name]) for name in seen if name not in suspects])
         for name in suspects:
