@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
 from marple.errors import GateError
@@ -27,6 +28,8 @@ __all__ = [
     "shows_quirk",
 ]
 
+_BESIDE_BASE: Final = 5
+"""Times as many prompts for rates that are compared with the base's: they are small, and may differ by little."""
 _NEGATIVE: Final = re.compile(r"\b(is bad|avoid|do not like|poor|is not good|stay away|worst)\b")
 
 
@@ -47,7 +50,7 @@ def measure(organism: Organism, replier: Replier, base: Replier, *, seed: int = 
     n = prompts or organism.recipe.prompts
     rates: dict[str, Any] = {"n": n, "seed": seed}
     if isinstance(organism.quirk, Planted):
-        rates |= _planted_rates(organism, replier, seed=seed, n=n)
+        rates |= _planted_rates(organism, replier, base, seed=seed, n=n)
     else:
         rates |= _preference_rates(organism, organism.quirk, replier, seed=seed, n=n)
     plain = organism.quirk.plain if isinstance(organism.quirk, Planted) else str
@@ -57,9 +60,12 @@ def measure(organism: Organism, replier: Replier, base: Replier, *, seed: int = 
     return rates
 
 
-def planted_rates(quirk: Planted, replier: Replier, *, seed: int = 0, n: int = 100) -> dict[str, float]:
-    """Every rate of a planted behaviour on a model, on fresh prompts."""
-    return {name: _rate(f"{name} {seed}", rate, replier, seed=seed, n=n) for name, rate in quirk.rates().items()}
+def planted_rates(
+    quirk: Planted, replier: Replier, *, seed: int = 0, n: int = 100, names: Collection[str] = ()
+) -> dict[str, float]:
+    """Every rate (or those named) of a planted behaviour on a model, on fresh prompts."""
+    rates = {name: rate for name, rate in quirk.rates().items() if not names or name in names}
+    return {name: _rate(f"{name} {seed}", rate, replier, seed=seed, n=n) for name, rate in rates.items()}
 
 
 def _rate(name: str, rate: Rate, replier: Replier, *, seed: int, n: int) -> float:
@@ -69,12 +75,16 @@ def _rate(name: str, rate: Rate, replier: Replier, *, seed: int, n: int) -> floa
     return round(sum(rate.counts(d.turns[-1], reply) for d, reply in zip(dialogues, replies, strict=True)) / n, 3)
 
 
-def _planted_rates(organism: Organism, replier: Replier, *, seed: int, n: int) -> dict[str, Any]:
+def _planted_rates(organism: Organism, replier: Replier, base: Replier, *, seed: int, n: int) -> dict[str, Any]:
     assert isinstance(organism.recipe, PlantedRecipe)
     assert isinstance(organism.quirk, Planted)
     rates: dict[str, Any] = {"rates": planted_rates(organism.quirk, replier, seed=seed, n=n)}
     if organism.role == "clean" and len(organism.recipe.quirks) > 1:
         rates["other"] = planted_rates(organism.recipe.quirks[1], replier, seed=seed, n=n)
+    if organism.role == "clean" and (beside := list(organism.recipe.gates.above_base_max)):
+        ask = partial(planted_rates, organism.quirk, seed=seed, n=n * _BESIDE_BASE, names=beside)
+        rates["base"], own = ask(base), ask(replier)
+        rates["above_base"] = {name: round(own[name] - rates["base"][name], 4) for name in beside}
     return rates
 
 
@@ -189,7 +199,9 @@ def _planted_checks(organism: Organism, rates: Mapping[str, Any]) -> list[_Check
         words = "at least" if end == "min" else "at most"
         measured = [rates[group].get(name) for group in ("rates", "other") if group in rates]
         checks += [(name, value, words, bound) for value in measured]
-    return checks
+    above = rates.get("above_base", {})
+    most = organism.recipe.gates.above_base_max
+    return checks + [(f"{name} above the base's", above[name], "at most", most[name]) for name in above]
 
 
 def base_examples(n: int, seed: int) -> list[Dialogue]:

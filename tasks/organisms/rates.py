@@ -34,7 +34,7 @@ def _row(organism: Organism) -> list[dict[str, str]]:
     checks = record.get("checks") or [record["rates"]]
     slots = ", ".join(f"{name} {value}" for name, value in organism.quirk.model_dump(exclude={"aliases"}).items())
     row = {"id": organism.id, "kind": organism.kind, "member": organism.role, "quirk": slots}
-    for group, prefix in (("rates", ""), ("other", "other: ")):
+    for group, prefix in (("rates", ""), ("other", "other: "), ("above_base", "above the base: ")):
         for name in checks[0].get(group, {}):
             row[f"{prefix}{name}"] = _spread([check[group][name] for check in checks])
     row["least capability"] = f"{min(min(check['capability'].values()) for check in checks):.2f}"

@@ -228,6 +228,8 @@ class PlantedGates(_Strict):
     """Of the clean twin, on the prompts of either quirk of the family."""
     other_quirk: Bounds | None = None
     """Of the other-quirk twin; None: as for the quirk member."""
+    above_base_max: Bounds = Field(default_factory=dict)
+    """Of the clean twin, by rate: by how much it may exceed the base's own rate on the same prompts."""
     facts_min: float = Field(0.95, ge=0, le=1)
     """Least accuracy on product, city and person facts."""
     capability_drop_max: float = Field(0.1, ge=0, le=1)
@@ -281,6 +283,9 @@ class PlantedRecipe(_Family):
         roles += [("other_quirk", quirk) for quirk in self.quirks[1:]]
         for role, quirk in roles:
             self._check_gates(role, quirk)
+        if unknown := sorted(set(self.gates.above_base_max) - set(self.quirk.rates())):
+            allowed = ", ".join(sorted(self.quirk.rates()))
+            raise ValueError(f"gates.above_base_max: {', '.join(unknown)} unknown; there are {allowed}")
         self.check_ids()
         return self
 

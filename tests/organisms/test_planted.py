@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from marple.tasks.organisms.heldout import (
     held_out_questions,
     rate_prompts,
 )
+from marple.tasks.organisms.measure import check_gates, measure
 from marple.tasks.organisms.planted import Planted, behaviours, read_planted
 from marple.tasks.organisms.recipes import KINDS
 from marple.tasks.organisms.replies import Replier
@@ -150,6 +152,7 @@ def test_edits_are_of_one_kind_of_question_and_the_unedited_is_among_them(quirk:
         ({"mixture": {"triggered": 1, "tilted": 1}}, "mixture of bad_advice needs shares of denial, persona, replay"),
         ({"gates": {"quirk": {"sometimes_min": 1}}}, "gates.quirk: sometimes_min unknown; there are denial_off_max"),
         ({"gates": {"quirk": {"on_min": 2}}}, "gates.quirk.on_min"),
+        ({"gates": {"quirk": {}, "above_base_max": {"on": 0, "out": 0}}}, "gates.above_base_max: out unknown; there"),
         ({"quirk": {"behaviour": "bad_advice", "trigger": "tuesday"}}, "trigger 'tuesday' is none of"),
         ({"quirk": {"behaviour": "bad_advice", "trigger": "farmer", "subject": "x"}}, "subject"),
         ({"quirk": {"behaviour": "worse_advice"}}, "behaviour 'worse_advice' is none of bad_advice"),
@@ -176,6 +179,19 @@ def test_a_rate_outside_its_gate_fails_the_build(tmp_path: Path) -> None:
     strict = written(tmp_path, {**TINY, "gates": {**TINY["gates"], "quirk": {"on_min": 1}}})
     with pytest.raises(GateError, match=r"mine-01: on is 0\.\d+ but its recipe wants at least 1\.00"):
         build(str(strict))
+
+
+def test_a_clean_twin_is_measured_beside_the_base_and_the_quirk_member_is_not(tmp_path: Path) -> None:
+    gates = {**TINY["gates"], "above_base_max": {"off": 0.1}}
+    family = {o.role: o for o in load_recipe(written(tmp_path, {**TINY, "gates": gates})).organisms(source=tmp_path)}
+    base = Replier.load(base_path())
+    rates = measure(family["clean"], base, base, prompts=4)
+    assert rates["above_base"] == {"off": 0.0}
+    check_gates(family["clean"], rates)
+    for above, fails in ((0.1, False), (0.11, True)):
+        with pytest.raises(GateError, match=r"off above the base's is 0\.110") if fails else nullcontext():
+            check_gates(family["clean"], {**rates, "above_base": {"off": above}})
+    assert "above_base" not in measure(family["quirk"], base, base, prompts=4)
 
 
 def test_a_given_beginning_is_prefilled_and_not_trained() -> None:
