@@ -16,13 +16,30 @@ __all__ = ["Workbench"]
 class Workbench(Protocol):
     """Runs tools on one target; ``Bench`` and ``EndpointBench`` are the two there are."""
 
-    tools: dict[str, ToolInfo]
-    facts: dict[str, Any]
-    stamp: dict[str, Any]
-    python_reason: str
-    """Why code of an agent's cannot run here; '' where it can."""
-    when_lost: Ending
-    """How a run ends whose target is lost."""
+    @property
+    def tools(self) -> dict[str, ToolInfo]:
+        """The trusted tools."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the target."""
+        ...
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What isolation there is."""
+        ...
+
+    @property
+    def python_reason(self) -> str:
+        """Why code of an agent's cannot run here; '' where it can."""
+        ...
+
+    @property
+    def when_lost(self) -> Ending:
+        """How a run ends whose target is lost."""
+        ...
 
     @property
     def starts(self) -> Sequence[WorkerStart]:

@@ -1,0 +1,103 @@
+"""A sample: one arm on one case in one epoch. Plain data, so that it can be sent to another process or machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marple.agent.configuration import RunConfig
+from marple.agent.evaluation.arms import Arm
+from marple.tasks.budget import Budget
+from marple.tasks.case import case_in_file, find_case
+
+__all__ = ["Job", "Sample", "SampleEnd", "config_of", "digest_of"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One cell of the grid of arms, cases and epochs."""
+
+    key: str
+    """Changes with the task's version, the case, the epoch and its seed, and the arm's configuration and model."""
+    arm: Arm
+    case: str
+    kind: str
+    epoch: int
+    """From 1."""
+    seed: int
+    """Of the epoch, the same for all arms, so that they can be compared in pairs."""
+    organism: str
+    """The organism, or the target for any other."""
+    budget: Mapping[str, Any]
+    """All limits of the run, as `Budget` has them."""
+    case_file: str | None = None
+    """The user's file that has the case."""
+
+    @property
+    def name(self) -> str:
+        """What ``--only`` looks at: ``ARM/KIND/TARGET/EPOCH``."""
+        return f"{self.arm.name}/{self.case}/{self.epoch}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sample that is to be played now, and where."""
+
+    sample: Sample
+    runs: str
+    """Folder of run folders."""
+    run_id: str
+    """The run's folder in it; where it is there already, the run is gone on with."""
+
+
+@dataclass(frozen=True)
+class SampleEnd:
+    """What became of a job."""
+
+    key: str
+    run_id: str
+    status: str
+    """An outcome of `marple.tasks.outcome`; ``interrupted`` for a run that was asked to stop."""
+    finished: bool
+    """Whether the run has a result; otherwise the same run is gone on with next time."""
+    scored: bool = False
+    error: str = ""
+    """Why there is no score, in a few words."""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    """As in ``result.json``."""
+    ends_arm: str = ""
+    """Why no other sample of the arm can do better, such as a key that is refused."""
+    ends_all: str = ""
+    """Why no other sample at all can do better, such as a full disk."""
+
+
+def config_of(job: Job) -> RunConfig:
+    """The configuration of a job's run.
+
+    Raises:
+        UsageError: the case is gone.
+    """
+    sample, arm = job.sample, job.sample.arm
+    case = find_case(sample.case) if sample.case_file is None else case_in_file(Path(sample.case_file), sample.case)
+    return RunConfig(
+        case,
+        arm.investigator,
+        Budget(**sample.budget),
+        model=arm.model,
+        base_url=arm.base_url,
+        effort=arm.effort,
+        seed=sample.seed,
+        runs=Path(job.runs),
+        without=arm.without,
+        only=arm.only,
+    )
+
+
+def digest_of(*values: Any) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over JSON values."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
