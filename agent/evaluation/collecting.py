@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from marple.agent.evaluation.rows import Row
+from marple.tasks.outcome import is_scored
 
 __all__ = ["completed", "row_of"]
 
@@ -57,7 +58,11 @@ def row_of(
         scores=scores,
         **_used(result.get("usage") or {}),
     )
-    return replace(sample, **_scored(result, bool(clean))) if scores.get("scored") else sample
+    if not scores.get("scored"):
+        # Without a known answer there is no score, but that nothing was found is worth telling.
+        answered = is_scored(status, answered=bool(result.get("answer")))
+        return replace(sample, nothing=_nothing(result["answer"])) if answered else sample
+    return replace(sample, **_scored(result, bool(clean)))
 
 
 def completed(rows: Iterable[Row]) -> list[Row]:
