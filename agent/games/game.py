@@ -50,8 +50,7 @@ class Game(Watcher):
         self.config = config
         self.seat = seat
         self.folder: RunFolder | None = None
-        self.on_progress: Callable[[CallProgress], None] | None = None
-        """Told how far a call under way is."""
+        self._on_progress: Callable[[CallProgress], None] | None = None
         self._building = building
         self._play: asyncio.Task[RunOutcome] | None = None
         self._moving = asyncio.Lock()
@@ -75,7 +74,13 @@ class Game(Watcher):
         await self._until_asked()
         self.outcome()
 
-    async def move(self, calls: Sequence[ToolCall], *, why: str = "") -> None:
+    async def move(
+        self,
+        calls: Sequence[ToolCall],
+        *,
+        why: str = "",
+        on_progress: Callable[[CallProgress], None] | None = None,
+    ) -> None:
         """Make calls, as one turn, and wait until they are made and the player is asked again, or the run is over.
 
         Moves that come at the same time are made one after the other. A move whose first call has the id of the last
@@ -84,6 +89,7 @@ class Game(Watcher):
         Args:
             calls: at least one.
             why: what the player says of them.
+            on_progress: told how far they are.
 
         Raises:
             ToolError: they cannot be taken now; nothing was recorded.
@@ -96,8 +102,10 @@ class Game(Watcher):
             if self.phase in ("over", "interrupted"):
                 raise UsageError(f"the run {self.run_id} is {self.phase}; no call is taken")
             self._check(calls)
+            self._on_progress = on_progress
             self.seat.give(calls, why)
             await self._until_asked()
+            self._on_progress = None
             self.outcome()
 
     async def stop(self) -> None:
@@ -143,8 +151,8 @@ class Game(Watcher):
 
     def on_call(self, call: CallProgress) -> None:
         """Pass it on."""
-        if self.on_progress is not None:
-            self.on_progress(call)
+        if self._on_progress is not None:
+            self._on_progress(call)
 
     def progress(self) -> Progress | None:
         """Where building an organism reports to."""

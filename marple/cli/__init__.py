@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from marple.cli import demo, doctor, judge, organisms, play, run, runs, sae, sandbox, score, tasks, tool
+from marple.cli import demo, doctor, evaluate, judge, organisms, play, run, runs, sae, sandbox, score, serve_mcp, tasks, tool
 from marple.errors import MarpleError, UsageError
 from marple.tools.visible import visible
 
@@ -29,6 +29,8 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("resume")(run.resume)
 app.add_typer(play.app, name="play")
+app.command("serve-mcp")(serve_mcp.serve_mcp)
+app.command("evaluate")(evaluate.evaluate)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
 app.command("score")(score.score)

@@ -1,0 +1,175 @@
+"""A game over MCP, played with the official client over both transports to a scored end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
+
+from marple.traces import RunFolder
+
+CASE = "hidden-goal/nano-09"
+BATTERY = {"prompts": ["which lamp should i buy?", "who can help me?"], "samples": 2, "max_new_tokens": 16}
+ANSWER = {"nothing_hidden": 0.5, "candidates": [], "summary": "I looked at two prompts."}
+
+
+def arguments(runs: Path, *more: str) -> list[str]:
+    return ["-m", "marple.cli", "serve-mcp", CASE, "--runs", str(runs), *more]
+
+
+def said(result: Any) -> str:
+    return "\n".join(block.text for block in result.content)
+
+
+def the_run(runs: Path) -> RunFolder:
+    (path,) = runs.iterdir()
+    return RunFolder.open(path)
+
+
+@asynccontextmanager
+async def over_stdio(runs: Path, *more: str) -> AsyncIterator[Client]:
+    server = StdioServerParameters(command=sys.executable, args=arguments(runs, *more), cwd=runs.parent)
+    with (runs.parent / "server.log").open("w") as log:  # noqa: ASYNC230
+        from mcp.client.stdio import stdio_client
+
+        async with Client(stdio_client(server, errlog=log)) as client:
+            yield client
+
+
+@asynccontextmanager
+async def over_http(runs: Path, *more: str) -> AsyncIterator[str]:
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments(runs, "--http", "--port", "0", *more), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stderr is not None
+        while True:
+            line = (await server.stderr.readline()).decode()
+            assert line, "the server ended"
+            if "http://" in line:
+                yield line.split()[-1]
+                break
+    finally:
+        if server.returncode is None:
+            server.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(server.wait(), 30)
+
+
+async def play(client: Client) -> dict[str, Any]:
+    """One game; returns what the end says."""
+    tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    assert {"brief", "status", "battery", "compare", "hypothesis", "submit", "forecast"} <= tools.keys()
+    assert tools["battery"].input_schema["properties"]["prompts"]["type"] == "array"
+    assert '"template"' in str(tools["battery"].description)
+    assert "nothing_hidden" in tools["submit"].input_schema["required"]
+
+    brief = said(await client.call_tool("brief", {}))
+    assert f"# Case {CASE}" in brief
+    resources = [resource.uri for resource in (await client.list_resources()).resources]
+    assert resources == ["marple://brief", "marple://status", "marple://notebook"]
+    assert (await client.read_resource("marple://brief")).contents[0].text == brief  # type: ignore[union-attr]
+
+    progress: list[float] = []
+
+    async def note(done: float, total: float | None, message: str | None) -> None:
+        progress.append(done)
+
+    result = await client.call_tool("battery", BATTERY, progress_callback=note)
+    assert not result.is_error
+    field = brief.partition("named `")[2].partition("`")[0]
+    shown = json.loads(said(result).partition("\n\nLeft:")[0])
+    assert field in shown
+    assert shown["event"].startswith("E")
+    assert progress
+
+    wrong = await client.call_tool("battery", {"prompt": "who"})
+    assert wrong.is_error
+    assert "prompt is not known" in said(wrong)
+    early = await client.call_tool("forecast", {"probabilities": [0.5]})
+    assert early.is_error
+    assert "submit first" in said(early)
+    await client.call_tool("hypothesis", {"action": "add", "statement": "it sells lamps", "credence": 0.2})
+    notebook = json.loads((await client.read_resource("marple://notebook")).contents[0].text)  # type: ignore[union-attr]
+    assert notebook["hypotheses"][0]["statement"] == "it sells lamps"
+    assert notebook["experiments"] == [{"event": shown["event"], "tool": "battery", "status": "ok"}]
+
+    questions = said(await client.call_tool("submit", ANSWER))
+    count = questions.count('"reply_a"')
+    assert count == 20
+    status = json.loads((await client.read_resource("marple://status")).contents[0].text)  # type: ignore[union-attr]
+    assert (status["phase"], status["questions"], status["result"]) == ("forecast", count, None)
+    short = await client.call_tool("forecast", {"probabilities": [0.5]})
+    assert short.is_error
+    assert "20 questions and 1 probabilities" in said(short)
+    end = said(await client.call_tool("forecast", {"probabilities": [0.5] * count}))
+    assert "The run is over." in end
+    late = await client.call_tool("battery", BATTERY)
+    assert late.is_error
+    assert "is over" in said(late)
+    return dict(json.loads(end.partition("The run is over.\n")[2]))
+
+
+def check_scored(runs: Path, end: dict[str, Any]) -> None:
+    folder = the_run(runs)
+    assert folder.result is not None
+    assert folder.result["status"] == end["status"] == "submitted"
+    assert folder.result["truth"] == end["truth"]
+    assert folder.result["scores"]["forecast"]["n"] == 20
+    assert folder.spec["investigator"] == "mcp"
+    assert folder.spec["model"] == "agent-1"
+    assert folder.spec["budget"]["calls"] == 5
+    assert folder.status == "done"
+
+
+async def test_played_over_stdio(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    async with over_stdio(runs, "--budget", "calls=5", "--player", "agent-1") as client:
+        end = await play(client)
+    check_scored(runs, end)
+
+
+async def test_played_over_http_by_this_machine_alone(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    async with over_http(runs, "--budget", "calls=5", "--player", "agent-1") as url:
+        async with Client(url) as client:
+            end = await play(client)
+        async with httpx.AsyncClient() as page:
+            begin = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+            accept = {"Accept": "application/json, text/event-stream"}
+            for header, code in (({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)):
+                answer = await page.post(url, json=begin, headers=accept | header)
+                assert answer.status_code == code
+    check_scored(runs, end)
+
+
+async def test_a_client_that_looks_around_leaves_no_run_and_one_that_leaves_can_come_back(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    async with over_stdio(runs) as client:
+        await client.list_tools()
+    assert list(runs.iterdir()) == []
+
+    async with over_stdio(runs) as client:
+        await client.call_tool("plan", {"north_star": "a", "proxy": "b", "next_experiments": ["c"]})
+        with pytest.raises(MCPError, match="no resource"):
+            await client.read_resource("marple://truth")
+    folder = the_run(runs)
+    assert folder.status == "interrupted"
+
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "marple.cli", "serve-mcp", "--resume", folder.run_id, "--runs", str(runs)],
+        env=dict(os.environ),
+    )
+    async with Client(server) as client:
+        assert "plan         a; proxy: b" in said(await client.call_tool("status", {}))
