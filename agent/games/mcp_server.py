@@ -79,16 +79,17 @@ class Table:
         return self._game
 
     async def leave(self) -> None:
-        """Let go of the run; one in which nothing was called is removed, since a client that looks around is no player."""
+        """Let go of the run; one in which nothing was called is removed: a client that looks around is no player."""
         await self._game.stop()
         if self._beginning is not None:
             await asyncio.wait({self._beginning})
             if not self._beginning.cancelled():
                 self._beginning.exception()
         folder = self._game.folder
-        if self._path is None and folder is not None and self._game.phase == "interrupted":
-            if not any(event.type == "model_call" for event in folder.events()):
-                shutil.rmtree(folder.path, ignore_errors=True)
+        if folder is None or self._path is not None or self._game.phase != "interrupted":
+            return
+        if not any(event.type == "model_call" for event in folder.events()):
+            shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def build_server(table: Table, version: str) -> Server[Any]:
@@ -131,7 +132,7 @@ async def _call_tool(table: Table, context: _Context, params: types.CallToolRequ
     try:
         game = await table.game()
         if params.name == "brief":
-            return _said(_brief(game))
+            return _said(told.brief(game))
         if params.name != "status":
             # A client that goes away does not undo the call: it is made, and `status` shows what came of it.
             await asyncio.shield(asyncio.ensure_future(_move(game, context, params)))
@@ -179,19 +180,12 @@ async def _read_resource(table: Table, params: types.ReadResourceRequestParams) 
     game = await table.game()
     assert game.folder is not None
     text = {
-        "marple://brief": lambda: _brief(game),
+        "marple://brief": lambda: told.brief(game),
         "marple://status": lambda: json.dumps(told.status(game)),
         "marple://notebook": lambda: json.dumps(told.notebook_of(game.folder.events() if game.folder else [])),
     }[uri]()
     kind = _RESOURCES[uri][2]
     return types.ReadResourceResult(contents=[types.TextResourceContents(uri=uri, mime_type=kind, text=text)])
-
-
-def _brief(game: Game) -> str:
-    assert game.folder is not None
-    events = game.folder.events()
-    first = [event for event in events if event.type == "run_start"]
-    return told.latest(first, game.config.budget).notes
 
 
 def _answer_text(answer: dict[str, Any]) -> str:

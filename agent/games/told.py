@@ -18,7 +18,7 @@ from marple.agent.notebook import EXAMPLES
 from marple.tasks.budget import Budget
 from marple.traces import Event
 
-__all__ = ["Latest", "budget_left", "describe_tool", "latest", "notebook_of", "reply", "status", "tools_of"]
+__all__ = ["Latest", "brief", "budget_left", "describe_tool", "latest", "notebook_of", "reply", "status", "tools_of"]
 
 _EXAMPLE = "\n\nExample: "
 _RUNG = re.compile(r"^Rung (\d+)\.$", re.MULTILINE)
@@ -136,6 +136,12 @@ def status(game: Game) -> dict[str, Any]:
         "questions": len(game.seat.questions or ()) if game.phase == "forecast" else 0,
         "result": ended.result if ended else None,
     }
+
+
+def brief(game: Game) -> str:
+    """What is asked, and how text that nobody vouches for is marked."""
+    first = [event for event in (game.folder.events() if game.folder else ()) if event.type == "run_start"]
+    return latest(first, game.config.budget).notes
 
 
 def reply(game: Game) -> dict[str, Any]:

@@ -6,7 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["budget_line", "commands", "notebook_text", "results_text", "shell_json", "tool_text", "tools_text"]
+__all__ = [
+    "budget_line",
+    "commands",
+    "notebook_text",
+    "results_text",
+    "shell_json",
+    "tool_text",
+    "tools_text",
+    "type_text",
+]
 
 _LABELS = {"calls": "experiments", "target_tokens": "target tokens", "tokens": "of your tokens", "cost": "US dollars"}
 _RUNGS = {1: "prompting", 2: "activations", 3: "mechanisms", 4: "code of your own (never evidence)"}
@@ -35,10 +44,17 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def tool_text(tool: Mapping[str, Any], call: str) -> str:
-    """All there is to know of one tool; ``call`` is how its call begins."""
+def tool_text(tool: Mapping[str, Any], call: str, *, plain: bool = False) -> str:
+    """All there is to know of one tool.
+
+    Args:
+        tool: as ``told.describe_tool`` gives it.
+        call: how its call begins.
+        plain: show the example as JSON, not as one word of a shell.
+    """
     arguments = "\n".join(_arguments(tool["parameters"], 1)) or "  none"
-    return f"{tool['description']}\n\nArguments:\n{arguments}\n\nExample:\n{call} {shell_json(tool['example'])}"
+    example = json.dumps(tool["example"], ensure_ascii=False) if plain else shell_json(tool["example"])
+    return f"{tool['description']}\n\nArguments:\n{arguments}\n\nExample:\n{call} {example}"
 
 
 def _arguments(schema: Mapping[str, Any], depth: int) -> list[str]:

@@ -11,7 +11,22 @@ import sys
 
 import typer
 
-from marple.cli import demo, doctor, evaluate, judge, organisms, play, run, runs, sae, sandbox, score, serve_mcp, tasks, tool
+from marple.cli import (
+    demo,
+    doctor,
+    evaluate,
+    judge,
+    organisms,
+    play,
+    run,
+    runs,
+    sae,
+    sandbox,
+    score,
+    serve_mcp,
+    tasks,
+    tool,
+)
 from marple.errors import MarpleError, UsageError
 from marple.tools.visible import visible
 

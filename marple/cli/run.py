@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marple.cli.human import HUMAN, play_at_terminal, resume_at_terminal
 from marple.errors import StorageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run(
     target_base_url: Annotated[str | None, typer.Option(help="Address of a target that is an endpoint.")] = None,
     reference_base_url: Annotated[str | None, typer.Option(help="Address of its reference, if another.")] = None,
     question: Annotated[str | None, typer.Option(help="With --target: what you want to know of it.")] = None,
-    investigator: Annotated[str, typer.Option(help="Who plays: prior, scripted-blackbox, llm.")] = "scripted-blackbox",
+    investigator: Annotated[str, typer.Option(help="Who plays: scripted-blackbox, llm, human.")] = "scripted-blackbox",
     model: Annotated[str | None, typer.Option(help="Model of the llm investigator, as provider/name.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of the model's API.")] = None,
     effort: Annotated[str | None, typer.Option(help="How hard the model is to think.")] = None,
@@ -79,6 +80,8 @@ def run(
         without=without or [],
         only=only,
     )
+    if investigator == HUMAN:
+        sys.exit(play_at_terminal(config, budget, as_json=as_json))
     sys.exit(play(lambda watcher: launch(config, watcher=watcher), as_json=as_json))
 
 
@@ -91,7 +94,10 @@ def resume(
     from marple.agent.run import resume as resume_run
     from marple.traces import find_run
 
-    path = find_run(runs, run).path
+    folder = find_run(runs, run)
+    path = folder.path
+    if folder.spec.get("investigator") == HUMAN and folder.result is None:
+        sys.exit(resume_at_terminal(path))
     sys.exit(play(lambda watcher: resume_run(path, watcher=watcher), as_json=as_json))
 
 

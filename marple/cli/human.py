@@ -1,0 +1,63 @@
+"""``marple run --investigator human``: a person plays at the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marple.errors import UsageError
+
+if TYPE_CHECKING:
+    from marple.agent.configuration import RunConfig
+    from marple.agent.games.game import Game
+
+__all__ = ["HUMAN", "play_at_terminal", "resume_at_terminal"]
+
+HUMAN = "human"
+
+
+def play_at_terminal(config: RunConfig, budget: str | None, *, as_json: bool) -> int:
+    """Play a run from its start; returns the exit code.
+
+    Args:
+        config: what is played.
+        budget: the limits that were typed.
+        as_json: refused, for the person reads what is printed.
+
+    Raises:
+        UsageError: ``as_json`` is set.
+    """
+    from dataclasses import replace
+
+    from marple.agent.games.game import Game, budget_for
+    from marple.agent.games.seat import Seat
+
+    if as_json:
+        raise UsageError(
+            "--json prints nothing that a person could play by; leave it out, or use marple play, which has --json"
+        )
+    own = replace(config, budget=budget_for(config.case.budget, budget))
+    return _play(Game(own, Seat(HUMAN), building=lambda stage: print(f"building the target: {stage}", flush=True)))
+
+
+def resume_at_terminal(path: Path) -> int:
+    """Go on with a run that a person has begun; returns the exit code."""
+    from marple.agent.games.game import Game
+    from marple.agent.games.seat import Seat
+
+    return _play(Game.again(path, Seat(HUMAN)), path)
+
+
+def _play(game: Game, path: Path | None = None) -> int:
+    from marple.agent.games.terminal import Terminal
+    from marple.cli.verdict import print_verdict
+    from marple.tasks.outcome import is_scored
+
+    asyncio.run(Terminal(game).play(path))
+    ended = game.outcome()
+    if ended is None or ended.result is None:
+        print(f"Put aside. Go on with: marple resume {game.folder.path if game.folder else path}")
+        return 130
+    print_verdict(ended.result, ended.path)
+    return 0 if is_scored(ended.status, answered=bool(ended.result["answer"])) else 3
