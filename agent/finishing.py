@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from marple.agent.ledger import Used
+from marple.agent.ledger import used_by
 from marple.agent.models import ModelTurn, Usage
 from marple.agent.scoring import scores_of
 from marple.agent.session import Session
 from marple.agent.trying import answer_of
 from marple.tasks.materials import Materials
 from marple.tasks.outcome import outcome
+from marple.traces import Event
 
-__all__ = ["finish"]
+__all__ = ["finish", "usage_of"]
 
 
 def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any]:
@@ -20,7 +23,7 @@ def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any
     answer = answer_of(session)
     status = _valid_status(session, ending)
     scores = scores_of(session, materials.truth, status)
-    usage = _usage(session)
+    usage = usage_of(session.folder.events(), now=time.time())
     for kind, payload in (("score", scores), ("run_end", {"status": status, "usage": usage})):
         if not session.events(kind):
             session.folder.append(kind, payload)
@@ -53,16 +56,19 @@ def _valid_status(session: Session, ending: str) -> str:
     return ending
 
 
-def _usage(session: Session) -> dict[str, Any]:
-    used: Used = session.used()
+def usage_of(events: Sequence[Event], *, now: float | None = None) -> dict[str, Any]:
+    """The ``usage`` of a result: what was used by the last event, or by ``now`` in seconds since the epoch."""
+    used = used_by(events, now=now)
     total = Usage(cost_usd=0.0)
-    for event in session.events("model_call"):
-        total = _plus(total, ModelTurn.from_dict(event.payload["turn"]).usage)
+    for event in events:
+        if event.type == "model_call":
+            total = _plus(total, ModelTurn.from_dict(event.payload["turn"]).usage)
     return {
         "investigator": total.to_dict(),
         "turns": used.turns,
         "calls": used.calls,
         "target_tokens": used.target_tokens,
+        "target_cost_usd": used.target_cost,
         "seconds": round(used.seconds, 3),
     }
 

@@ -6,7 +6,8 @@ anywhere goes on from its last event. The graph's own state is three small value
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+import functools
+from typing import Any, Literal, Protocol, TypedDict
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -15,6 +16,7 @@ from langgraph.runtime import Runtime
 
 from marple.agent import acting, checking, forecasting, thinking
 from marple.agent.session import Session
+from marple.agent.supervising import stand_by
 
 __all__ = ["State", "build_graph"]
 
@@ -65,13 +67,30 @@ async def conclude(state: State, runtime: Runtime[Session]) -> dict[str, Any]:
     return {}
 
 
+class _Node(Protocol):
+    __name__: str
+
+    async def __call__(self, state: State, runtime: Runtime[Session]) -> dict[str, Any]: ...
+
+
+def _standing_by(node: _Node) -> _Node:
+    """The node, which waits before it begins for as long as the run is to be paused."""
+
+    @functools.wraps(node)
+    async def waiting(state: State, runtime: Runtime[Session]) -> dict[str, Any]:
+        await stand_by(runtime.context.folder, lambda: runtime.drain_requested)
+        return await node(state, runtime)
+
+    return waiting
+
+
 def build_graph(
     checkpointer: BaseCheckpointSaver[Any] | None,
 ) -> CompiledStateGraph[State, Session, State, State]:
     """The compiled loop; run it with a ``Session`` as its context."""
     graph = StateGraph(State, context_schema=Session)
     for node in (think, approve, act, observe, check, conclude):
-        graph.add_node(node.__name__, node)
+        graph.add_node(node.__name__, _standing_by(node))
     graph.add_edge(START, "think")
     for before, after in (("think", "approve"), ("approve", "act"), ("act", "observe"), ("observe", "check")):
         graph.add_edge(before, after)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from marple.agent.models import Usage
 from marple.tasks.budget import Budget
@@ -21,7 +22,9 @@ class Used:
     tokens: int = 0
     target_tokens: int = 0
     cost: float | None = 0.0
-    """None as soon as one call's price is unknown."""
+    """US dollars of the investigator; None as soon as one call's price is unknown."""
+    target_cost: float | None = 0.0
+    """US dollars of a target that is an endpoint; None as soon as one call's price is unknown."""
     seconds: float = 0.0
 
     def plus(self, event: Event) -> Used:
@@ -35,31 +38,55 @@ class Used:
         if event.type == "tool_call" and event.payload.get("on_target"):
             cost_of_call = event.payload.get("cost", {})
             spent = cost_of_call.get("prompt_tokens", 0) + cost_of_call.get("generated_tokens", 0)
-            return replace(self, calls=self.calls + 1, target_tokens=self.target_tokens + spent)
+            paid = _dollars(cost_of_call)
+            target_cost = None if self.target_cost is None or paid is None else self.target_cost + paid
+            tokens = self.target_tokens + spent
+            return replace(self, calls=self.calls + 1, target_tokens=tokens, target_cost=target_cost)
         return self
+
+    def spent(self, name: str) -> float | None:
+        """The amount that a limit of ``Budget`` is about; for ``cost`` all that is known to have been paid."""
+        if name == "cost":
+            return None if self.cost is None else self.cost + (self.target_cost or 0.0)
+        amount: float | None = getattr(self, name)
+        return amount
+
+
+def _dollars(cost: Mapping[str, Any]) -> float | None:
+    """What a call of a tool cost: nothing on a worker of one's own; None where an endpoint's price is unknown."""
+    if "usd" in cost:
+        return cost["usd"] if cost["usd"] is None else float(cost["usd"])
+    # Only a call that failed on an endpoint has tokens and no seconds; what they cost is not known.
+    return None if "seconds" not in cost and any(cost.values()) else 0.0
 
 
 def used_by(events: Iterable[Event], *, now: float | None = None) -> Used:
     """Everything used up to the last event, or to ``now`` (seconds since the epoch) for the clock.
 
-    Time between an interruption and the resume that followed does not count, nor does that of checking claims.
+    Time between an interruption and the resume that followed does not count, nor does that of a pause or of checking
+    claims.
     """
     used = Used()
     seconds, last = 0.0, None
     for event in events:
         used = used.plus(event)
-        if last is not None and event.type not in ("run_resume", "replication"):
-            seconds += max(0.0, event.ts - last)
-        last = event.ts
-    if now is not None and last is not None:
-        seconds += max(0.0, now - last)
+        if last is not None and not _nobody_played(event):
+            seconds += max(0.0, event.ts - last.ts)
+        last = event
+    if now is not None and last is not None and not (last.type == "control" and last.payload.get("did") == "pause"):
+        seconds += max(0.0, now - last.ts)
     return replace(used, seconds=seconds)
+
+
+def _nobody_played(since: Event) -> bool:
+    """Whether the time up to an event is not the run's."""
+    return since.type in ("run_resume", "replication") or (since.type == "control" and bool(since.payload.get("idle")))
 
 
 def exceeded_limit(budget: Budget, used: Used) -> str | None:
     """The first limit that is reached, by name, or None."""
     for name in Budget.names():
-        limit, amount = getattr(budget, name), getattr(used, name)
+        limit, amount = getattr(budget, name), used.spent(name)
         if limit is not None and amount is not None and amount >= limit:
             return name
     return None
@@ -77,6 +104,7 @@ def remaining_text(budget: Budget, used: Used) -> str:
         limit = getattr(budget, name)
         if limit is not None:
             parts.append(f"{max(0, limit - getattr(used, name)):,} of {limit:,} {label}")
-    if budget.cost is not None and used.cost is not None:
-        parts.append(f"${max(0.0, budget.cost - used.cost):.2f} of ${budget.cost:.2f}")
+    paid = used.spent("cost")
+    if budget.cost is not None and paid is not None:
+        parts.append(f"${max(0.0, budget.cost - paid):.2f} of ${budget.cost:.2f}")
     return "Budget left: " + ", ".join(parts) + "." if parts else "Budget left: no limit."

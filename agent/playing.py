@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from marple.agent.draining import Drain
 from marple.agent.session import Session
+from marple.agent.supervising import Stopped
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -36,7 +37,7 @@ async def play_graph(session: Session) -> str | None:
         with _draining(session, control):
             try:
                 final = await graph.ainvoke(state, thread, context=session, durability="sync", control=control)
-            except GraphDrained:
+            except (GraphDrained, Stopped):
                 return None
     return str(final["ending"])
 
