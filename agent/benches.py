@@ -69,7 +69,7 @@ async def open_bench(materials: Materials, *, backend: str = "auto") -> Workbenc
         SandboxError: the target cannot be staged or the worker does not start.
     """
     if materials.endpoints is not None:
-        return EndpointBench(materials.endpoints)
+        return EndpointBench(materials.endpoints, corpus=materials.corpus)
     assert materials.target is not None
     forbidden = materials.truth.keywords if materials.truth else ()
     staged = await asyncio.to_thread(

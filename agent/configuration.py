@@ -98,16 +98,18 @@ class RunConfig:
         else:
             urls = {"target_url": target_base_url, "reference_url": reference_base_url}
             found = _own_case(str(target), reference, endpoints_of(str(target), reference, **urls), question or "")
-        _check_models(found, beside=bool(saes or corpus))
+        _check_models(found, saes=bool(saes))
         check_beside(saes, corpus)
         check_left(found.affordances, case=found.id, without=without, only=only)
         open_approver(options.get("approval", "auto"))
         if found.endpoints is None:
             choose_backend(options.get("sandbox", "auto"))
         limits = found.budget.with_text(budget)
-        model = options.get("model")
-        if limits.cost is not None and model is not None and model not in load_prices(None):
-            raise UsageError(f"budget cost={limits.cost} needs the price of {model}: list it in {PRICES_VARIABLE}")
+        ends = found.endpoints
+        paid = (options.get("model"), *((ends.target, ends.reference) if ends is not None else ()))
+        unknown = [one for one in paid if limits.cost is not None and one is not None and one not in load_prices(None)]
+        if unknown:
+            raise UsageError(f"budget cost={limits.cost} needs the price of {unknown[0]}: list it in {PRICES_VARIABLE}")
         beside: dict[str, Any] = {"saes": tuple(saes), "corpus": corpus}
         return cls(found, investigator, limits, without=tuple(without), only=only, **beside, **options)
 
@@ -204,11 +206,11 @@ def _own_case(target: str, reference: str | None, endpoints: Endpoints | None, q
     return case_for_target(target, reference=reference, endpoints=endpoints, question=question)
 
 
-def _check_models(case: Case, *, beside: bool) -> None:
+def _check_models(case: Case, *, saes: bool) -> None:
     """Refuse a target that is not there or cannot load, before a run folder is made; fetches what the hub has."""
     if case.endpoints is not None:
-        if beside:
-            raise UsageError("a target that is an endpoint takes no --sae and no --corpus: its weights are not here")
+        if saes:
+            raise UsageError("a target that is an endpoint takes no --sae: its weights are not here")
         open_endpoint(case.endpoints.target, case.endpoints.target_url)
         if case.endpoints.reference is not None:
             open_endpoint(case.endpoints.reference, case.endpoints.reference_url)

@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from marple.agent.bench import MAX_DEATHS, WorkerStart
 from marple.agent.endpoint_target import ENDPOINT_KEY_VARIABLE, EndpointTarget, Line
-from marple.agent.models import open_model
+from marple.agent.models import load_prices, open_model
 from marple.agent.models.adapter import Adapter
 from marple.errors import EndpointError, ToolError, UnknownNameError, UsageError
 from marple.sandboxes import OnProgress, ToolInfo
-from marple.tasks.endpoints import ENDPOINT_TOOLS, Endpoints
+from marple.tasks.endpoints import Endpoints, endpoint_tools
 from marple.tasks.outcome import Ending
 from marple.tools.calls import Call, during
-from marple.tools.contract import ToolResult, ToolSpec, tool_spec
+from marple.tools.contract import Cost, ToolResult, ToolSpec, tool_spec
 
 if TYPE_CHECKING:
     from marple.tools.target.target import Target
@@ -52,19 +54,21 @@ class EndpointBench:
 
     Args:
         names: the endpoints.
+        corpus: a JSONL file of transcripts, or None.
         max_retries: how often a request that failed is made again, after as long as the endpoint says.
     """
 
     when_lost: Ending = "target_unreachable"
     python_reason = _NO_CODE
 
-    def __init__(self, names: Endpoints, *, max_retries: int = 4) -> None:
+    def __init__(self, names: Endpoints, *, corpus: Path | None = None, max_retries: int = 4) -> None:
         def line(name: str, url: str | None) -> Line:
             return Line(open_endpoint(name, url, max_retries=max_retries), asyncio.get_running_loop())
 
         self._target = line(names.target, names.target_url)
         self._reference = None if names.reference is None else line(names.reference, names.reference_url)
-        self._specs = _specs(reference=names.reference is not None)
+        self._corpus = corpus
+        self._specs = _specs(names, corpus=corpus)
         self.tools = {name: _info(spec) for name, spec in self._specs.items()}
         self.facts: dict[str, Any] = {"endpoint": True, **names.to_dict()}
         self.stamp: dict[str, Any] = {
@@ -73,6 +77,7 @@ class EndpointBench:
             "reproducible": False,
             "replies": "an endpoint may answer the same request otherwise, whatever the seed",
             "draws": {"temperature, top_p and seed are sent": self._target.model.draws},
+            "priced": {name: name in load_prices() for name in (names.target, names.reference) if name is not None},
             "tokens": "as the endpoint reports them; where it reports none, one for every four characters",
         }
         self.starts = [WorkerStart("tools", None, self.stamp)]
@@ -107,7 +112,7 @@ class EndpointBench:
         if tool not in self._specs:
             raise ToolError(str(UnknownNameError("tool", tool, self._specs)))
         reference = None if self._reference is None else EndpointTarget(self._reference)
-        target = EndpointTarget(self._target, reference=reference)
+        target = EndpointTarget(self._target, reference=reference, corpus=self._corpus)
         before = self.failures
         work = functools.partial(self._specs[tool].run, cast("Target", target), arguments, seed=seed)
         try:
@@ -119,7 +124,7 @@ class EndpointBench:
             spent = [one.tokens for one in (target, target.reference) if one is not None]
             raise EndpointError(str(error), tokens=(sum(t[0] for t in spent), sum(t[1] for t in spent))) from error
         self.failures = 0
-        return result
+        return replace(result, cost=_priced(result.cost, target, reference))
 
     async def call_code(
         self,
@@ -151,13 +156,29 @@ class EndpointBench:
             await self._reference.model.close()
 
 
-def _specs(*, reference: bool) -> dict[str, ToolSpec]:
+def _priced(cost: Cost, target: EndpointTarget, reference: EndpointTarget | None) -> EndpointCost:
+    """What a call cost, in US dollars too; None where the price or the tokens of one reply are unknown."""
+    spent = [one.usd for one in (target, reference) if one is not None]
+    known = [usd for usd in spent if usd is not None]
+    return EndpointCost(**vars(cost), usd=math.fsum(known) if len(known) == len(spent) else None)
+
+
+def _specs(names: Endpoints, *, corpus: Path | None) -> dict[str, ToolSpec]:
     specs = {}
-    for name in ENDPOINT_TOOLS:
+    there = {"reference": names.reference is not None, "corpus": corpus is not None}
+    for name in endpoint_tools(names):
         spec = tool_spec(getattr(importlib.import_module(f"marple.tools.experiments.{name}"), name))
-        if reference or "reference" not in spec.needs:
+        if all(there[need] for need in spec.needs):
             specs[name] = replace(spec, description=f"{spec.description}\n\n{_ON_AN_ENDPOINT}")
     return specs
+
+
+@dataclass(frozen=True)
+class EndpointCost(Cost):
+    """What a call used, and what that cost."""
+
+    usd: float | None = None
+    """US dollars; None where the price or a count of tokens is unknown, never 0 for unknown."""
 
 
 _ON_AN_ENDPOINT = (

@@ -11,6 +11,7 @@ from marple.agent.models import AssistantMessage, Message, ModelTurn, UserMessag
 from marple.agent.models.adapter import Adapter
 from marple.agent.models.protocol import Draw
 from marple.errors import EndpointError, ModelError, ToolError
+from marple.tasks.endpoints import takes_prefix
 from marple.tools.calls import report_progress
 from marple.tools.target.text import quote
 
@@ -56,28 +57,50 @@ class EndpointTarget:
     Args:
         line: where the target is reached.
         reference: the model that it is compared with.
+        corpus: a JSONL file of transcripts, or None.
     """
 
     gives_probabilities = False
 
-    def __init__(self, line: Line, *, reference: EndpointTarget | None = None) -> None:
+    def __init__(self, line: Line, *, reference: EndpointTarget | None = None, corpus: Path | None = None) -> None:
         self._line = line
         self.reference = reference
         self.saes: Mapping[str, Any] = {}
-        self.corpus: Path | None = None
+        self.corpus = corpus
         self.tokens = [0, 0]
         """Prompt tokens and generated tokens so far; counted by their characters where the endpoint reports none."""
+        self.usd: float | None = 0.0
+        """US dollars so far; None as soon as one reply's price or tokens are unknown."""
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, prefill: str | None = None) -> Conversation:
-        """The conversation itself: the endpoint applies its own chat template.
+        """The conversation itself, a begun reply last: the endpoint applies its own chat template.
 
         Raises:
-            ToolError: a system message does not come first.
+            ToolError: a system message does not come first, or the begun reply is none that the API takes.
         """
         turns = tuple((str(message["role"]), str(message["content"])) for message in messages)
         if any(role == "system" for role, _ in turns[1:]):
             raise ToolError("messages: an endpoint takes one system message, and it comes first")
-        return turns
+        if prefill is None:
+            return turns
+        if not takes_prefix(self._line.model.name):
+            raise ToolError("prefill: the API of this endpoint does not go on where words of yours end; use chat")
+        if prefill != prefill.rstrip():
+            raise ToolError(f"prefill {prefill!r} ends with white space, which this API refuses; leave it out")
+        return (*turns, ("assistant", prefill))
+
+    def site(self, name: str, *, layer: int) -> Any:
+        """Refuse: an endpoint has no activations.
+
+        Raises:
+            ToolError: always.
+        """
+        raise ToolError("an endpoint gives no activations; for a search leave embedding at tfidf")
+
+    @property
+    def layers(self) -> int:
+        """Unknown, and counted as none."""
+        return 0
 
     def quote(self, text: str, *, limit: int | None = None) -> str:
         """Text from the model as a JSON string in which nothing is invisible."""
@@ -151,6 +174,8 @@ class EndpointTarget:
         read, written = _tokens(turn, conversation)
         self.tokens[0] += read
         self.tokens[1] += written
+        known = self.usd is not None and turn.usage.cost_usd is not None
+        self.usd = (self.usd or 0.0) + (turn.usage.cost_usd or 0.0) if known else None
         if turn.stop == "context_overflow":
             raise ToolError(f"a conversation does not fit into the endpoint's context: {turn.stop_detail}")
         # Only the number of the tokens is known.

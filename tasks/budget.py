@@ -23,7 +23,7 @@ class Budget:
     target_tokens: int | None = 2_000_000
     """Tokens that go through the target and its reference, prompt and generated together."""
     cost: float | None = None
-    """US dollars of the investigator's model; needs a known price."""
+    """US dollars of the investigator's model, and of a target that is an endpoint; needs known prices."""
     seconds: float | None = 3600
     """Wall time, not counting time between an interruption and a resume."""
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from marple.errors import UnknownNameError, UsageError
 from marple.tasks.budget import Budget
-from marple.tasks.endpoints import ENDPOINT_TOOLS, Endpoints, endpoint_note
+from marple.tasks.endpoints import Endpoints, endpoint_note, endpoint_tools
 from marple.tasks.kind import BriefFacts, Kind, find_kind
 from marple.tasks.sources import Source
 from marple.tasks.truth import Truth
 
-__all__ = ["CASES_VARIABLE", "Case", "case_for_target", "case_in_file", "find_case", "list_cases"]
+__all__ = ["CASES_VARIABLE", "Case", "case_for_target", "case_in_file", "find_case", "list_cases", "twin_of"]
 
 CASES_VARIABLE = "MARPLE_CASES"
 """Environment variable with case files of the user's, or folders of them, separated as in PATH."""
@@ -83,7 +83,7 @@ class Case:
     def _known(self) -> str:
         """What is told of a target that is no organism of the catalogue's."""
         first = _UNKNOWN_WORLD if self.truth is not None else f"{_UNKNOWN_WORLD} {_NO_SCORE}"
-        parts = [first, self.note, endpoint_note() if self.endpoints is not None else ""]
+        parts = [first, self.note, endpoint_note(self.endpoints) if self.endpoints is not None else ""]
         return "\n\n".join(part for part in parts if part)
 
 
@@ -107,11 +107,13 @@ def case_for_target(
     found = find_kind(kind or ("open-question" if question else "hidden-goal"))
     tools = found.affordances
     local = endpoints is None
+    if endpoints is not None:
+        tools = tuple(tool for tool in tools if tool in endpoint_tools(endpoints))
     return Case(
         f"{found.name}/own-target",
         found,
         ("own",),
-        tools if local else tuple(tool for tool in tools if tool in ENDPOINT_TOOLS),
+        tools,
         found.budget,
         target=Source(target) if local else None,
         reference=Source(reference) if local and reference is not None else None,
@@ -167,6 +169,19 @@ def case_in_file(file: Path, case_id: str | None = None) -> Case:
     if case_id is not None and case_id not in cases:
         raise UnknownNameError("case", case_id, cases, hint=f"in {file}")
     return next(iter(cases.values())) if case_id is None else cases[case_id]
+
+
+def twin_of(case: Case) -> Case | None:
+    """The case that a case names as its twin; for one with nothing hidden, the first that names it. None without."""
+    if case.target is None and case.endpoints is None:
+        return None
+    from marple.tasks.case_files import read_cases
+
+    among = read_cases(Path(case.file), suite="user") if case.file is not None else _packaged()
+    if case.twin is not None:
+        return next(one for one in among if one.id == f"{case.kind.name}/{case.twin}")
+    name = case.id.partition("/")[2]
+    return next((one for one in among if one.kind.name == case.kind.name and one.twin == name), None)
 
 
 def _all_cases() -> list[Case]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from marple.errors import UnknownNameError, UsageError
 from marple.tasks.case import Case
-from marple.tasks.endpoints import ENDPOINT_TOOLS, endpoints_of, is_endpoint
+from marple.tasks.endpoints import endpoint_tools, endpoints_of, is_endpoint
 from marple.tasks.kind import Kind, SlotForm, load_kinds
 from marple.tasks.located import Located, read_located
 from marple.tasks.sources import Source
@@ -155,7 +155,8 @@ class _Reader:
             )
         except UsageError as error:
             keys["target"].fail(str(error))
-        tools = tuple(tool for tool in case.affordances if tool in ENDPOINT_TOOLS)
+        assert endpoints is not None
+        tools = tuple(tool for tool in case.affordances if tool in endpoint_tools(endpoints))
         return replace(case, endpoints=endpoints, affordances=tools)
 
     # ---------------------------------------------------------------------------------- truth

@@ -9,21 +9,34 @@ from typing import Any
 
 from marple.errors import UsageError
 
-__all__ = ["ENDPOINT_PROVIDERS", "ENDPOINT_TOOLS", "Endpoints", "endpoint_note", "endpoints_of", "is_endpoint"]
+__all__ = [
+    "ENDPOINT_PROVIDERS",
+    "ENDPOINT_TOOLS",
+    "Endpoints",
+    "endpoint_note",
+    "endpoint_tools",
+    "endpoints_of",
+    "is_endpoint",
+    "takes_prefix",
+]
 
 ENDPOINT_PROVIDERS = ("anthropic", "openai", "openai-chat")
 """First parts of the names of endpoints."""
 
-ENDPOINT_TOOLS = ("chat", "battery", "compare", "contrast")
-"""The tools that need nothing of a model but its replies."""
+ENDPOINT_TOOLS = ("chat", "battery", "compare", "contrast", "prefill", "search_transcripts")
+"""The tools that need nothing of a model but its replies; ``prefill`` needs an API that takes their beginning."""
 
+_PREFIXED = ("anthropic",)
+"""Providers whose API goes on where an assistant's message that comes last ends; others answer it as a new turn."""
+
+_NO_PREFIX = {"prefill": "its API does not go on where words of yours end, it begins a reply of its own"}
 _WHY_NOT = {
-    "prefill": "no API that all such endpoints share lets a reply begin with words of yours",
     "complete": "the endpoint applies its own chat template",
     "logprobs": "it gives no token probabilities of texts of yours",
-    "read_thinking, resample": "they continue a chain of thought that an endpoint does not let you edit",
-    "steer, probe, project, logit_lens, patch, attribute, diff_activations and all sae tools": "its weights and "
-    "activations are not here",
+    "read_thinking, resample": "they put a chain of thought back token by token, and an endpoint gives and takes none",
+    "steer, intervene, probe, project, try_monitor, logit_lens, patch, attribute, diff_activations and all sae tools": (
+        "its weights and activations are not here"
+    ),
     "python": "there is no copy of the target that code could run on",
 }
 
@@ -86,13 +99,26 @@ def endpoints_of(
     return Endpoints(target, target_url, reference, reference_url)
 
 
-def endpoint_note() -> str:
+def takes_prefix(name: str) -> bool:
+    """Whether the API of an endpoint lets a reply begin with given words."""
+    return name.partition("/")[0] in _PREFIXED
+
+
+def endpoint_tools(endpoints: Endpoints) -> tuple[str, ...]:
+    """The tools that can be offered on an endpoint; compare needs a reference as well, search_transcripts a corpus."""
+    prefix = all(takes_prefix(name) for name in (endpoints.target, endpoints.reference) if name is not None)
+    return tuple(tool for tool in ENDPOINT_TOOLS if tool != "prefill" or prefix)
+
+
+def endpoint_note(endpoints: Endpoints) -> str:
     """What a brief says of an endpoint: which tools are not there, and why."""
-    missing = "; ".join(f"{tools} ({why})" for tools, why in _WHY_NOT.items())
+    offered = endpoint_tools(endpoints)
+    why_not = _WHY_NOT if "prefill" in offered else {**_NO_PREFIX, **_WHY_NOT}
+    missing = "; ".join(f"{tools} ({why})" for tools, why in why_not.items())
     return (
         "The target is an endpoint that is reached over HTTP: you can talk to it and read what it replies, and nothing "
-        f"else. Offered are {', '.join(ENDPOINT_TOOLS)} (compare where there is a reference). Not offered are: "
-        f"{missing}. The same request may be answered differently another time, and what answers may differ from "
-        "what the name says; an experiment that matters is repeated. A reply that the endpoint refused is marked: its "
-        "`finish` is `refusal`."
+        f"else. Offered are {', '.join(offered)} (compare where there is a reference, search_transcripts where there "
+        f"is a corpus). Not offered are: {missing}. The same request may be answered differently another time, and "
+        "what answers may differ from what the name says; an experiment that matters is repeated. A reply that the "
+        "endpoint refused is marked: its `finish` is `refusal`."
     )

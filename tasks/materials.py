@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marple.errors import TargetRefusedError, UnknownNameError, UsageError
-from marple.tasks.case import Case
+from marple.tasks.case import Case, twin_of
 from marple.tasks.endpoints import Endpoints
 from marple.tasks.sources import Source
 from marple.tasks.truth import Truth
@@ -81,12 +81,16 @@ def control_of(case: Case, materials: Materials, *, progress: Progress | None = 
     """The model on which the effects that claims rest on must not be seen, with all else as for the target.
 
     For an organism it is its sibling from the same recipe: the clean one, or for a clean organism the one with the
-    recipe's quirk, so that what the training of the family brings with it is told from what this one has. For a user's
-    own target it is the reference; None where there is none.
+    recipe's quirk, so that what the training of the family brings with it is told from what this one has. For any other
+    target it is that of the case's twin, where it has one, else the reference; None where there is neither.
 
     Raises:
         OrganismError: the sibling could not be built.
+        TargetRefusedError: the twin is not there or cannot be loaded safely.
     """
+    twin = twin_of(case)
+    if twin is not None:
+        return _in_its_place(materials, _own_target(twin))
     if materials.endpoints is not None:
         alone = materials.endpoints.reference is None
         return None if alone else replace(materials, endpoints=materials.endpoints.swapped())
@@ -102,6 +106,24 @@ def control_of(case: Case, materials: Materials, *, progress: Progress | None = 
     built = build(sibling, progress=progress)
     corpus = case.kind.corpus(built) or materials.corpus
     return replace(materials, target=built.path, corpus=corpus, truth=built.organism.truth, organism=built.organism)
+
+
+def _in_its_place(materials: Materials, twin: Materials) -> Materials:
+    """The twin's model, with the reference, corpus and autoencoders that the target has.
+
+    Raises:
+        UsageError: one of the two is an endpoint and the other is not.
+    """
+    own, other = materials.endpoints, twin.endpoints
+    if (own is None) != (other is None):
+        raise UsageError("a target and its twin must both be endpoints or both have weights here")
+    if own is None or other is None:
+        reference = materials.reference or twin.reference
+        return replace(
+            materials, target=twin.target, adapter=twin.adapter, reference=reference, truth=twin.truth, endpoints=None
+        )
+    beside = Endpoints(other.target, other.target_url, own.reference, own.reference_url)
+    return replace(materials, endpoints=beside, truth=twin.truth)
 
 
 def _own_target(case: Case) -> Materials:

@@ -38,7 +38,7 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
     usage = result["usage"]
     console.print(
         f"  used       {usage['turns']} turns, {usage['calls']} experiments, "
-        f"{usage['target_tokens']:,} target tokens, {usage['seconds']:.0f} s, {_money(usage)}"
+        f"{usage['target_tokens']:,} target tokens{_of_target(usage)}, {usage['seconds']:.0f} s, {_money(usage)}"
     )
     if result.get("sandbox"):
         console.print(f"  isolation  {_safe(_isolation(result['sandbox']))}")
@@ -125,6 +125,12 @@ def _isolation(stamp: Mapping[str, Any]) -> str:
 def _some(ids: Sequence[str], most: int = 4) -> str:
     more = f" and {len(ids) - most} more" if len(ids) > most else ""
     return ", ".join(ids[:most]) + more
+
+
+def _of_target(usage: Mapping[str, Any]) -> str:
+    """What the tokens of an endpoint cost; nothing is said of a target of one's own."""
+    cost = usage.get("target_cost_usd", 0.0)
+    return " (price unknown)" if cost is None else f" (${cost:.2f})" if cost else ""
 
 
 def _money(usage: Mapping[str, Any]) -> str:

@@ -7,17 +7,20 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from marple.agent.configuration import RunConfig
 from marple.agent.endpoint_bench import EndpointBench
 from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.leads import suspicious_cells
-from marple.agent.models import PROVIDERS, ScriptedModel
+from marple.agent.models import PROVIDERS, ScriptedModel, Usage
 from marple.agent.run import RunOutcome, launch
+from marple.cli.verdict import print_verdict
 from marple.errors import EndpointError, ToolError, UsageError
 from marple.tasks.endpoints import ENDPOINT_PROVIDERS, ENDPOINT_TOOLS, Endpoints, endpoints_of, is_endpoint
 from marple.traces import RunFolder
@@ -103,7 +106,10 @@ async def test_only_what_an_endpoint_can_do_is_offered_and_the_brief_says_why(se
         *("chat", "battery", "contrast")
     }
     brief = folder.events()[0].payload["brief"]
-    for words in ("endpoint", "Not offered", "logprobs", "weights and activations are not here", "compare where"):
+    for words in (
+        *("endpoint", "Not offered", "logprobs", "weights and activations are not here", "compare where"),
+        *("prefill (its API does not go on", "complete (", "read_thinking, resample (", "python ("),
+    ):
         assert words in brief
     assert "m/" not in brief
     refused = calls_of(folder)[0]
@@ -202,7 +208,7 @@ async def test_a_reference_may_be_an_endpoint_and_is_compared_with(serve) -> Non
     names = endpoints_of("openai-chat/tuned", "openai-chat/base", target_url=server.base_url("openai-chat"))
     assert names is not None
     bench = EndpointBench(names)
-    assert tuple(bench.tools) == ENDPOINT_TOOLS
+    assert set(ENDPOINT_TOOLS) - set(bench.tools) == {"prefill", "search_transcripts"}
     prompts = {"shopping": [f"which one should i buy, number {n}?" for n in range(8)]}
     result = await bench.call("compare", {"conditions": prompts, "samples": 4}, seed=1)
     assert {row["ngram"] for row in result.data["rows"] if row["found"]} >= {"lamp", "chair"}
@@ -210,6 +216,101 @@ async def test_a_reference_may_be_an_endpoint_and_is_compared_with(serve) -> Non
     assert survey.data["rows"][0]["reference_replies"][0]["text"] == "buy the chair"
     assert survey.controls["outliers"] == "not computed: an endpoint gives no token probabilities"
     await bench.close()
+
+
+async def test_a_reply_is_begun_where_the_api_takes_its_beginning(serve, tmp_path: Path) -> None:
+    server = serve(lambda _: Answer("a lamp"))
+    begun = {"messages": CHAT["messages"], "prefill": "My secret is", "samples": 2}
+    turns = (
+        say("", call("prefill", "c1", **begun)),
+        say("", call("prefill", "c2", **{**begun, "prefill": "My secret "})),
+        say("", submit()),
+    )
+    outcome, folder = await play(server, tmp_path, *turns, provider="anthropic")
+    assert outcome.status == "submitted"
+    first, second, _ = calls_of(folder)
+    assert [one["text"] for one in first["data"]["continuations"]] == ["a lamp", "a lamp"]
+    assert len(server.requests) == 2
+    sent = server.requests[0].json["messages"][-1]
+    assert (sent["role"], sent["content"][0]["text"]) == ("assistant", "My secret is")
+    assert "ends with white space" in second["text"]
+    brief = folder.events()[0].payload["brief"]
+    assert "prefill (its API" not in brief
+    assert "prefill" in brief
+    # Another API would answer the words as a turn of its own, and nobody would see the difference.
+    other = EndpointBench(Endpoints("openai-chat/m", serve(lamp).base_url("openai-chat")))
+    with pytest.raises(ToolError, match="unknown tool 'prefill'"):
+        await other.call("prefill", begun, seed=1)
+    mixed = EndpointBench(Endpoints("anthropic/m", server.base_url("anthropic"), "openai-chat/m", "http://x/v1"))
+    assert "prefill" not in mixed.tools
+    await other.close()
+    await mixed.close()
+
+
+async def test_a_corpus_beside_an_endpoint_is_searched_without_it(serve, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    said = ("buy the lamp", "the weather is fine")
+    rows = [{"id": f"t{n}", "messages": [{"role": "assistant", "content": text}]} for n, text in enumerate(said)]
+    corpus.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    server = serve(lamp)
+    turns = (
+        say("", call("search_transcripts", "c1", operation="search", query="lamp")),
+        say("", call("search_transcripts", "c2", operation="cluster", embedding="activations")),
+        say("", chat()),
+        say("", submit()),
+    )
+    outcome, folder = await play(server, tmp_path / "runs", *turns, corpus=corpus)
+    found, refused, _, _ = calls_of(folder)
+    assert [hit["id"] for hit in found["data"]["hits"]] == ["t0"]
+    assert refused["status"] == "refused"
+    assert "leave embedding at tfidf" in refused["text"]
+    assert outcome.status == "submitted"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("listed", ["tuned", "both", "none"])
+async def test_what_the_tokens_of_an_endpoint_cost_is_counted_or_said_to_be_unknown(
+    listed: str, serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(lamp)
+    price = {"input": 1_000, "output": 10_000}
+    prices = {"tuned": {"openai-chat/tuned": price}, "none": {}}
+    prices["both"] = {**prices["tuned"], "openai-chat/base": price}
+    (tmp_path / "prices.json").write_text(json.dumps(prices[listed]))
+    monkeypatch.setenv("MARPLE_PRICES", str(tmp_path / "prices.json"))
+    config = RunConfig.of(
+        target="openai-chat/tuned",
+        reference="openai-chat/base",
+        target_base_url=server.base_url("openai-chat"),
+        investigator="llm",
+        runs=tmp_path,
+    )
+    asked = call("battery", prompts=["a", "b", "c"])
+    outcome = await launch(config, investigator=LlmInvestigator(ScriptedModel([say("", asked), say("", submit())])))
+    assert outcome.result is not None
+    # Three replies of the target and three of its reference, of 7 tokens read and 3 written each.
+    usd = {"both": pytest.approx(6 * (7 * 0.001 + 3 * 0.01)), "tuned": None, "none": None}[listed]
+    assert outcome.result["usage"]["target_cost_usd"] == usd
+    assert calls_of(RunFolder.open(outcome.path))[0]["cost"]["usd"] == usd
+    assert outcome.result["sandbox"]["priced"] == {
+        "openai-chat/tuned": listed != "none",
+        "openai-chat/base": listed == "both",
+    }
+    shown = Console(record=True, width=150)
+    print_verdict(outcome.result, outcome.path, console=shown)
+    assert ("target tokens ($0.22)" if listed == "both" else "target tokens (price unknown)") in shown.export_text()
+
+
+async def test_a_limit_of_cost_counts_the_target_too(serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(lamp)
+    (tmp_path / "prices.json").write_text(json.dumps({"openai-chat/m": {"input": 1_000, "output": 10_000}}))
+    with pytest.raises(UsageError, match="needs the price of openai-chat/m"):
+        await play(server, tmp_path, budget="cost=0.05")
+    monkeypatch.setenv("MARPLE_PRICES", str(tmp_path / "prices.json"))
+    free = Usage(cost_usd=0.0)
+    turns = [replace(turn, usage=free) for turn in (say("", chat()), say("", submit()))]
+    outcome, _ = await play(server, tmp_path, *turns, budget="cost=0.05")
+    assert outcome.status == "limit:cost"
 
 
 async def test_text_of_the_target_is_quoted_and_no_key_is_written(serve, tmp_path: Path) -> None:
@@ -233,7 +334,8 @@ async def test_a_run_is_resumed_on_the_same_endpoint(serve, tmp_path: Path) -> N
     outcome, folder = await play(server, tmp_path, say("", chat()), say("", submit()))
     config = RunConfig.from_spec(folder.spec, runs=tmp_path)
     assert config.case.endpoints == Endpoints("openai-chat/m", server.base_url("openai-chat"))
-    assert config.case.affordances == tuple(t for t in config.case.kind.affordances if t in ENDPOINT_TOOLS)
+    offered = set(ENDPOINT_TOOLS) - {"prefill"}
+    assert config.case.affordances == tuple(t for t in config.case.kind.affordances if t in offered)
 
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

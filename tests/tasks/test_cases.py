@@ -71,7 +71,7 @@ cases:
         *("hidden-goal/one", "hidden-goal/two", "secret/three", "hidden-goal/four")
     }
     assert find_case("secret/three").endpoints == Endpoints("openai-chat/x", "http://127.0.0.1:1/v1")
-    assert find_case("secret/three").affordances == ("chat", "battery", "compare", "contrast")
+    assert find_case("secret/three").affordances == ("chat", "battery", "compare", "contrast", "search_transcripts")
     four: Case = find_case("hidden-goal/four")
     assert four.target == Source("a/b", "abc123")
     assert four.adapters == (Source("c/d", None, "e"),)
