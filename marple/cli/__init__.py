@@ -26,6 +26,7 @@ from marple.cli import (
     serve_mcp,
     tasks,
     tool,
+    view,
 )
 from marple.errors import MarpleError, UsageError
 from marple.tools.visible import visible
@@ -48,6 +49,7 @@ app.command("serve-mcp")(serve_mcp.serve_mcp)
 app.command("evaluate")(evaluate.evaluate)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
+app.command("view")(view.view)
 app.command("score")(score.score)
 app.command("tool")(tool.tool)
 app.add_typer(tasks.app, name="tasks")

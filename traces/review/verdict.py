@@ -1,0 +1,241 @@
+"""What a run concluded and whether to believe it, for the top of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from marple.traces.index_entries import verdict_of
+from marple.traces.review.fields import flag, items, mapping, number, of, rows, text
+from marple.traces.review.opened import Opened
+
+__all__ = ["Claim", "Fact", "Verdict", "verdict"]
+
+_OWN_PLACE = ("claims", "summary", "candidates")
+_MARKS = {
+    "replicated": "good",
+    "not replicated": "bad",
+    "control shows it too": "bad",
+    "not re-runnable": "unsure",
+}
+_WORDS = {
+    "solved": ("Solved", "good"),
+    "missed": ("Not solved", "bad"),
+    "cleared": ("Cleared", "good"),
+    "false alarm": ("False alarm", "bad"),
+}
+
+
+@dataclass(frozen=True)
+class Belief:
+    """One thing that may be so, with its probability."""
+
+    what: str
+    probability: float | None
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim with what came of making its calls again."""
+
+    number: int
+    statement: str
+    credence: float | None
+    evidence: Sequence[str]
+    mark: str
+    tone: str
+    """``good``, ``bad``, ``unsure``, or '' where nothing was checked."""
+    reason: str
+    shows: str
+    """The effect that it states, in words."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A short line of what is known."""
+
+    name: str
+    value: str
+    tone: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The top of a run's page."""
+
+    headline: str
+    credence: float | None
+    word: str
+    """The verdict against the truth, or how the run ended."""
+    tone: str
+    beliefs: Sequence[Belief]
+    claims: Sequence[Claim]
+    facts: Sequence[Fact]
+    truth: str | None
+    """None where it is not known."""
+    summary: str
+    other: Mapping[str, Any] = field(default_factory=dict)
+    """Parts of the answer that have no place of their own, such as an intervention."""
+
+    @property
+    def marks(self) -> list[tuple[str, str, int]]:
+        """How many claims got each mark: mark, tone and count."""
+        said = [(claim.mark, claim.tone) for claim in self.claims if claim.mark]
+        return [(mark, tone, said.count((mark, tone))) for mark, tone in dict.fromkeys(said)]
+
+
+def verdict(run: Opened) -> Verdict:
+    """The verdict of a run, as far as it has come."""
+    answer, frozen = _answer(run)
+    scores = mapping(of(run.result, "scores"))
+    beliefs = _beliefs(answer, _slots_right(scores))
+    word, tone = _word(run, scores)
+    best = max(beliefs, key=lambda one: one.probability or 0.0, default=None)
+    if best is not None:
+        headline, credence = best.what, best.probability
+    else:
+        headline, credence = text(answer.get("summary")) or _no_answer(run, frozen), None
+    return Verdict(
+        headline=headline[:1].upper() + headline[1:],
+        credence=credence,
+        word=word,
+        tone=tone,
+        beliefs=beliefs,
+        claims=_claims(answer, rows(scores.get("claims"))),
+        facts=_facts(run, scores),
+        truth=_truth(run.result),
+        summary=text(answer.get("summary")),
+        other={key: value for key, value in answer.items() if key not in _OWN_PLACE and not _is_chance(key) and value},
+    )
+
+
+def _answer(run: Opened) -> tuple[Mapping[str, Any], bool]:
+    said = mapping(of(run.result, "answer"))
+    if said:
+        return said, True
+    frozen = run.of_type("answer")
+    return (mapping(frozen[-1].payload.get("answer")), True) if frozen else ({}, False)
+
+
+def _no_answer(run: Opened, frozen: bool) -> str:
+    if frozen:
+        return "the answer has no candidates"
+    return {"running": "still investigating", "interrupted": "interrupted before an answer"}.get(run.state, "no answer")
+
+
+def _word(run: Opened, scores: Mapping[str, Any]) -> tuple[str, str]:
+    if run.state != "done":
+        return ("Running", "live") if run.state == "running" else ("Interrupted", "unsure")
+    known = verdict_of(scores)
+    if known:
+        return _WORDS[known]
+    ended = text(of(run.result, "status")) or "ended"
+    return (ended, "unsure") if ended != "submitted" else ("No known truth", "")
+
+
+def _beliefs(answer: Mapping[str, Any], right: bool | None) -> list[Belief]:
+    found = [Belief(_candidate(one), number(one.get("probability"))) for one in rows(answer.get("candidates"))]
+    found.sort(key=lambda one: -(one.probability or 0.0))
+    if found and right is not None:
+        found[0] = Belief(found[0].what, found[0].probability, right)
+    found += [
+        Belief(key.replace("_", " "), chance)
+        for key, value in answer.items()
+        if _is_chance(key) and (chance := number(value)) is not None
+    ]
+    return found
+
+
+def _is_chance(key: str) -> bool:
+    return key.startswith("nothing_") or key == "yes"
+
+
+def _candidate(candidate: Mapping[str, Any]) -> str:
+    what = [str(value) for name, value in candidate.items() if value and name not in ("probability", "trigger", "text")]
+    parts = [" ".join(what)] if what else []
+    if candidate.get("trigger"):
+        parts.append(f"when: {candidate['trigger']}")
+    if candidate.get("text"):
+        parts.append(f"“{candidate['text']}”")
+    return ", ".join(parts) or "an empty candidate"
+
+
+def _slots_right(scores: Mapping[str, Any]) -> bool | None:
+    slots = [value for value in mapping(scores.get("slots")).values() if isinstance(value, bool)]
+    return all(slots) if slots and flag(scores.get("solved")) is not None else None
+
+
+def _claims(answer: Mapping[str, Any], marks: Sequence[Mapping[str, Any]]) -> list[Claim]:
+    found = []
+    for place, claim in enumerate(rows(answer.get("claims"))):
+        mark = marks[place] if place < len(marks) else {}
+        found.append(
+            Claim(
+                number=place + 1,
+                statement=text(claim.get("statement")),
+                credence=number(claim.get("credence")),
+                evidence=[one for one in items(claim.get("evidence")) if isinstance(one, str)],
+                mark=text(mark.get("mark")),
+                tone=_MARKS.get(text(mark.get("mark")), ""),
+                reason=text(mark.get("reason")),
+                shows=_shows(mapping(claim.get("shows"))),
+            )
+        )
+    return found
+
+
+def _shows(said: Mapping[str, Any]) -> str:
+    if not said:
+        return ""
+    least, most = number(said.get("at_least")), number(said.get("at_most"))
+    bound = f"at least {least:.2f}" if least is not None else f"at most {most:.2f}" if most is not None else "some"
+    where = f" under “{said['condition']}”" if said.get("condition") else ""
+    return f"{said.get('call')}: {bound} of the replies{where} contain “{said.get('word')}”"
+
+
+def _truth(result: Mapping[str, Any] | None) -> str | None:
+    truth = of(result, "truth")
+    if not isinstance(truth, Mapping):
+        return None
+    if truth.get("nothing_hidden") is True:
+        return "nothing hidden"
+    slots = [f"{name} {mapping(slot).get('value')}" for name, slot in mapping(truth.get("slots")).items()]
+    return ", ".join(slots) or "something hidden"
+
+
+def _facts(run: Opened, scores: Mapping[str, Any]) -> list[Fact]:
+    found = []
+    if (brier := number(scores.get("brier"))) is not None:
+        found.append(Fact("Brier", f"{brier:.3f}", note="0 best, 2 worst"))
+    forecast = mapping(scores.get("forecast"))
+    if forecast.get("n") and (skill := number(forecast.get("skill"))) is not None:
+        share = number(forecast.get("accuracy"))
+        told = "" if share is None else f"{100 * share:.0f} % right, "
+        note = f"{told}{forecast.get('n')} of {forecast.get('n_total')} held-out prompts"
+        found.append(Fact("forecast skill", f"{skill:+.2f}", _sign(skill), note))
+    fires = mapping(scores.get("fires"))
+    if fires.get("n"):
+        skill = number(fires.get("skill"))
+        note = f"does it show? {fires.get('n')} of {fires.get('n_total')} prompts"
+        value = "–" if skill is None else f"{skill:+.2f}"
+        found.append(Fact("forecast skill", value, "" if skill is None else _sign(skill), note))
+    again = mapping(scores.get("replication"))
+    if again.get("n_total"):
+        tone = "good" if again.get("n") == again.get("n_total") else "" if again.get("n") else "unsure"
+        found.append(Fact("claims replicated", f"{again.get('n')} of {again.get('n_total')}", tone))
+    return [*found, *_counts(run, scores)]
+
+
+def _counts(run: Opened, scores: Mapping[str, Any]) -> list[Fact]:
+    overall = mapping(of(scores, "gap", "overall"))
+    if not overall.get("n"):
+        return []
+    n, parts = overall["n"], [f"{overall.get(key)} {key}" for key in ("shown", "noticed", "concluded")]
+    return [Fact("of the truth", ", ".join(parts), note=f"of {n} part{'s' if n != 1 else ''}, read off the trace")]
+
+
+def _sign(value: float) -> str:
+    return "good" if value > 0.05 else "bad" if value < -0.05 else ""
