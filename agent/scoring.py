@@ -34,7 +34,16 @@ def scores_of(session: Session, truth: Truth | None, status: str) -> dict[str, A
     if truth is not None:
         kind = session.case.kind
         own = kind.score(answer, truth, measured_of(session))
-        scores = {"scored": True, **kind.with_forecasts({**own, **forecast_scores(session)})}
+        scores = {"scored": True, **kind.with_forecasts({**own, **_forecasts(session)})}
         between = gap(session.folder.events(), truth)
         scores |= {} if between is None or not session.investigator.uses_target else {"gap": between}
     return scores | replication_scores(session)
+
+
+def _forecasts(session: Session) -> dict[str, Any]:
+    """The forecasts' scores, with the ``outcomes`` in the order that was asked, for a plot of their calibration."""
+    outcomes: dict[str, list[Any]] = {
+        "forecast": [item.target_is_a for item in session.forecast_items],
+        "fires": [item.fired / item.replies for item in session.fire_items],
+    }
+    return {name: {**one, "outcomes": outcomes[name]} for name, one in forecast_scores(session).items()}
