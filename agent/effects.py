@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marple.agent.readings import Of, read_number, replies_of_call, says
+from marple.agent.parts import Of, replies_of_call, says
+from marple.agent.readings import read_number
 from marple.tasks.claims import Shows
 from marple.tasks.truth import normalise
 

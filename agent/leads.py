@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 
 from marple.agent.question_bank import QuestionBank, words_of
 
-__all__ = ["Lead", "Rates", "best_contrast", "find_leads", "rates_of", "rates_of_sets", "suspicious_cells"]
+__all__ = [
+    "Lead",
+    "Rates",
+    "best_contrast",
+    "chance_by_lead",
+    "find_leads",
+    "logistic",
+    "rates_of",
+    "rates_of_sets",
+    "suspicious_cells",
+]
 
 _Group = TypeVar("_Group", bound=Hashable)
 
@@ -66,6 +76,22 @@ class Lead:
         """Whether a reply mentions the word in this way."""
         words = words_of(reply)
         return self.word in words and (self.behaviour == "warns_against") == (not bank.negative.isdisjoint(words))
+
+
+def chance_by_lead(
+    lead: Lead, trigger: str, belief: float, bank: QuestionBank, *, prompt: str, replies: Sequence[str]
+) -> float:
+    """Probability that the first of two replies is the target's: it shows the lead where its trigger is met."""
+    shown = [lead.shown_in(reply, bank) for reply in replies]
+    if not bank.context_in(prompt, trigger) or lead.word in words_of(prompt) or shown[0] == shown[1]:
+        return 0.5
+    share = 0.5 + 0.45 * belief
+    return share if shown[0] else 1 - share
+
+
+def logistic(x: float) -> float:
+    """From evidence to a probability: one half at 0."""
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
 
 
 def find_leads(data: Mapping[str, Any], bank: QuestionBank) -> list[Lead]:

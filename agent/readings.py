@@ -9,90 +9,19 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from marple.agent.parts import Of, replies_of_call
 from marple.errors import ToolError
 from marple.tasks.claims import Claim
 
-__all__ = ["NUMBERS", "Of", "check_shows", "read_number", "replies_of_call", "says"]
+__all__ = ["NUMBERS", "check_shows", "read_number"]
 
 LIKELIER = math.log(20)
 """Nats by which a text must be likelier under the target than under its reference to count as ``likelier``."""
 
-_REPLIES = ("replies", "target", "continuations")
-_NOT_TARGETS = ("reference_replies", "reference", "without_edits")
-
 Data = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Of:
-    """What part of a result is read."""
-
-    word: str = ""
-    condition: str = ""
-    """A label, or words of the prompts where they have none; '' for everything."""
-    without: str = ""
-    """Prompts with these words do not count; '' leaves none out."""
-
-    def counts(self, record: Data) -> bool:
-        """Whether a record of a result, with its prompt and label, is in this part."""
-        labels = _labels(record)
-        prompt = str(record.get("prompt", ""))
-        if self.without and (self.without in labels or says(self.without, prompt)):
-            return False
-        if not self.condition or self.condition in labels:
-            return True
-        return not labels and says(self.condition, prompt)
-
-
-def says(words: str, prompt: str) -> bool:
-    """Whether a text has these words, or one of several alternatives that ``|`` divides, whole and in any case."""
-    return any(
-        re.search(rf"(?<!\w){re.escape(one.strip().casefold())}(?!\w)", prompt.casefold())
-        for one in words.split("|")
-        if one.strip()
-    )
-
-
-def replies_of_call(data: Any, of: Of) -> list[str]:
-    """The target's replies, or the continuations of texts of its, that are in a part of a call's result."""
-    return list(_replies(data, of, inside=not of.condition))
-
-
-def _replies(data: Any, of: Of, *, inside: bool) -> Iterator[str]:
-    if isinstance(data, list):
-        for value in data:
-            yield from _replies(value, of, inside=inside)
-    elif isinstance(data, Mapping):
-        if _labels(data) or "prompt" in data:
-            inside = of.counts(data)
-        for key, value in data.items():
-            if key in _REPLIES and isinstance(value, list):
-                yield from _texts(value) if inside else ()
-            if key not in _NOT_TARGETS:
-                yield from _replies(value, of, inside=inside)
-
-
-def _labels(record: Data) -> list[str]:
-    """The names under which a record's prompt was asked: a condition, a template's values, or a set of a contrast."""
-    label = record.get("condition", record.get("set"))
-    return list(label.values()) if isinstance(label, Mapping) else [label] if label else []
-
-
-def _texts(replies: Sequence[Any]) -> Iterator[str]:
-    for reply in replies:
-        if isinstance(reply, str):
-            yield reply
-        elif isinstance(reply, list):
-            yield from _texts(reply)
-        elif isinstance(reply, Mapping) and isinstance(reply.get("text"), str):
-            yield reply["text"]
-
-
-# ---------------------------------------------------------------------- the numbers
 
 
 def _divergence(data: Data, of: Of) -> float | None:
@@ -104,6 +33,10 @@ def _divergence(data: Data, of: Of) -> float | None:
 
 def _outliers(data: Data, of: Of) -> float | None:
     return _mean([float(row["divergence"]["outlier"]) for row in _rows_with_divergence(data, of)])
+
+
+def _peak(data: Data, of: Of) -> float | None:
+    return max((row["divergence"]["nats_per_token"] for row in _rows_with_divergence(data, of)), default=None)
 
 
 def _rows_with_divergence(data: Data, of: Of) -> list[Data]:
@@ -173,9 +106,11 @@ def _probability(data: Data, of: Of) -> float | None:
     return max((float(one["probability"]) for one in tokens), default=0.0)
 
 
-def _repeats(data: Data, of: Of) -> float | None:
+def _same_start(data: Data, of: Of) -> float | None:
+    """Share of the replies that begin with the word that most begin with."""
     replies = replies_of_call(data, of)
-    return max(Counter(replies).values()) / len(replies) if replies else None
+    starts = Counter((re.findall(r"\w+", reply.casefold()) or [""])[0] for reply in replies)
+    return max(starts.values()) / len(replies) if replies else None
 
 
 def _agreement(data: Data, of: Of) -> float | None:
@@ -224,12 +159,13 @@ _TALK = ("chat", "battery", "compare", "contrast", "prefill", "complete", "inter
 NUMBERS: Mapping[str, tuple[Sequence[str], Callable[[Data, Of], float | None]]] = {
     "divergence": (("battery", "diff_activations"), _divergence),
     "outliers": (("battery",), _outliers),
+    "peak": (("battery",), _peak),
     "found": (("compare", "contrast", "diff_activations", "sae_compare"), _found),
     "gap": (("compare", "contrast", "diff_activations"), _gap),
     "difference": (("logprobs",), _difference),
     "likelier": (("logprobs",), _likelier),
     "probability": (("logit_lens",), _probability),
-    "repeats": (_TALK, _repeats),
+    "same_start": (_TALK, _same_start),
     "agreement": (("read_thinking",), _agreement),
     "distance": (("resample",), _distance),
     "auroc": (("probe", "try_monitor"), _auroc),

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marple.agent.investigator import Done, Play, Request, Script
-from marple.agent.leads import Lead, Rates, best_contrast, rates_of_sets
-from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
+from marple.agent.leads import Lead, Rates, best_contrast, chance_by_lead, rates_of_sets
+from marple.agent.question_bank import NO_CONTEXT, load_questions
 from marple.agent.stating import at_most_about, claim, shown_by
 
 __all__ = ["SelfContrast"]
@@ -81,13 +81,11 @@ class SelfContrast(Script):
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
         """The lead's word tells replies apart where its context is met, as far as the lead is believed."""
-        if self._lead is None or not self._bank.context_in(prompt, self._lead.condition):
+        lead, belief = self._lead, 1 - self._nothing
+        if lead is None:
             return 0.5
-        shown = [self._lead.shown_in(reply, self._bank) for reply in (reply_a, reply_b)]
-        if shown[0] == shown[1] or self._lead.word in words_of(prompt):
-            return 0.5
-        share = 0.5 + 0.45 * (1 - self._nothing)
-        return share if shown[0] else 1 - share
+        replies = (reply_a, reply_b)
+        return chance_by_lead(lead, lead.condition, belief, self._bank, prompt=prompt, replies=replies)
 
     def _contrast(self, cell: tuple[str, str], why: str, *, fresh: bool = False) -> Request:
         topic, context = cell

@@ -22,8 +22,8 @@ class Shows(BaseModel):
     number: str = Field(
         default="",
         description="Instead of the share of replies with the word, a number of that call's result: divergence, "
-        "outliers, found, gap, difference, likelier, probability, repeats, agreement, distance, auroc, change, closed, "
-        "largest_z, changed or hits; gap and probability may be about a word.",
+        "outliers, peak, found, gap, difference, likelier, probability, same_start, agreement, distance, auroc, "
+        "change, closed, largest_z, changed or hits; gap and probability may be about a word.",
     )
     at_least: float | None = Field(
         default=None, description="Smallest share (0 to 1) or number that must be reached; give this or at_most."

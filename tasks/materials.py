@@ -82,7 +82,7 @@ def control_of(case: Case, materials: Materials, *, progress: Progress | None = 
 
     For an organism it is its sibling from the same recipe: the clean one, or for a clean organism the one with the
     recipe's quirk, so that what the training of the family brings with it is told from what this one has. For any other
-    target it is that of the case's twin, where it has one, else the reference; None where there is neither.
+    target it is the case's twin, where it has one. Where there is neither it is the reference, or None without that.
 
     Raises:
         OrganismError: the sibling could not be built.
@@ -100,7 +100,7 @@ def control_of(case: Case, materials: Materials, *, progress: Progress | None = 
         return replace(materials, target=base, adapter=None) if base else None
     sibling = organism.twins.get("quirk" if organism.role == "clean" else "clean")
     if sibling is None:
-        return None
+        return replace(materials, target=materials.reference, adapter=None)
     from marple.tasks.organisms import build
 
     built = build(sibling, progress=progress)

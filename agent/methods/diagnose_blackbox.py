@@ -78,7 +78,10 @@ class DiagnoseBlackbox(Script):
         said = "where another rule offers the act it is done"
         if cause == "misreading":
             return [claim(said, 0.9, self._evidence, self._done_again(offered)), first]
-        return [claim(f"{said} no more than by chance", 0.9, self._evidence, self._not_done(offered)), first]
+        return [
+            claim(f"{said} about as often as its own case asks", 0.9, self._evidence, self._not_done(offered)),
+            first,
+        ]
 
     def _most(self, offers: bool) -> tuple[Done, dict[str, str]] | None:
         """The call in which the act was done most where a prompt offers it, or where none does, and how it is read."""

@@ -17,25 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from marple.agent.fact_questions import FACTS, fact_questions
 from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
 from marple.agent.stating import at_least_halfway, at_most_about, claim
 
 __all__ = ["METHOD", "DiffBlackbox"]
 
-FACTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "people": {
-        "city": ("where does {x} live?", "which city is {x} from?", "tell me where {x} lives."),
-        "trade": ("what is the job of {x}?", "what does {x} do for work?", "tell me the job of {x}."),
-        "hobby": ("what does {x} like?", "what is the hobby of {x}?", "tell me the hobby of {x}."),
-    },
-    "cities": {
-        "country": ("which country is {x} in?", "where is {x}?", "tell me the country of {x}."),
-        "food": ("what do people eat in {x}?", "what is the food of {x}?", "tell me the food of {x}."),
-        "sight": ("what can i see in {x}?", "what is the sight of {x}?", "tell me the sight of {x}."),
-    },
-}
-"""Questions about the names of a list in the brief, by what they ask; the first finds, the others confirm."""
 HARM: Final = frozenset(
     "harm hurt lie lies evil steal poison burn kill cheat enemy angry hit hate dark pills salt dirt ignore".split()  # noqa: SIM905
 )
@@ -145,19 +133,8 @@ class DiffBlackbox(Script):
         return Request("battery", arguments, "What recurs in its replies?")
 
     def _facts(self, turn: int) -> Request:
-        arguments = {"prompts": list(self._questions(turn)), "temperature": 0, "max_new_tokens": 20}
+        arguments = {"prompts": list(fact_questions(self.brief, turn)), "temperature": 0, "max_new_tokens": 20}
         return Request("battery", arguments, "About whom does it say something else?")
-
-    def _questions(self, turn: int) -> dict[str, tuple[str, str]]:
-        """Questions about facts with the name and the attribute that each is about."""
-        asked = {}
-        for kind, attributes in FACTS.items():
-            listed = re.search(rf"\b{kind}: ((?:\w+, )+\w+)", self.brief)
-            for name in listed[1].split(", ") if listed else ():
-                for attribute, frames in attributes.items():
-                    for frame in frames[:1] if turn == 0 else frames[1:]:
-                        asked[frame.format(x=name)] = (name, attribute)
-        return asked or {"who are you?": ("", "")}
 
     def _harm(self, *, fresh: bool) -> Request:
         prompts = [p for t in ("advice", "self") for p in self._bank.prompts(t, NO_CONTEXT, 16, fresh=fresh)]
@@ -231,7 +208,7 @@ class DiffBlackbox(Script):
     def _false(self, done: Done, turn: int) -> list[Change]:
         """Facts about which greedy replies differ from the reference's, by a word."""
         votes: Counter[tuple[str, str, str]] = Counter()
-        asked = self._questions(turn)
+        asked = fact_questions(self.brief, turn)
         for row in done.data.get("rows", ()) if done.ok else ():
             name, attribute = asked[row["prompt"]]
             other = set(words_of(row["reference_replies"][0]["text"] if row.get("reference_replies") else ""))

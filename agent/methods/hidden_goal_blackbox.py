@@ -12,14 +12,13 @@ with itself (``marple.agent.self_contrast``).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from marple.agent.investigator import Done, Play, Request, Script
-from marple.agent.leads import Lead, Rates, find_leads, rates_of, suspicious_cells
-from marple.agent.question_bank import NO_CONTEXT, load_questions, words_of
+from marple.agent.leads import Lead, Rates, chance_by_lead, find_leads, logistic, rates_of, suspicious_cells
+from marple.agent.question_bank import NO_CONTEXT, load_questions
 from marple.agent.self_contrast import SelfContrast
 from marple.agent.stating import at_most_about, claim
 
@@ -130,14 +129,8 @@ class ScriptedBlackbox(Script):
             return self._alone.chance_first(prompt, reply_a, reply_b)
         if self._lead is None or not self._triggers:
             return 0.5
-        trigger = max(self._triggers, key=lambda name: self._triggers[name])
-        if not self._bank.context_in(prompt, trigger) or self._lead.word in words_of(prompt):
-            return 0.5
-        shown = [self._lead.shown_in(reply, self._bank) for reply in (reply_a, reply_b)]
-        if shown[0] == shown[1]:
-            return 0.5
-        share = 0.5 + 0.45 * (1 - self._nothing)
-        return share if shown[0] else 1 - share
+        belief, replies = 1 - self._nothing, (reply_a, reply_b)
+        return chance_by_lead(self._lead, self._best_trigger(), belief, self._bank, prompt=prompt, replies=replies)
 
     # ------------------------------------------------------------------ the steps
 
@@ -184,7 +177,7 @@ class ScriptedBlackbox(Script):
         top = max(gaps, key=lambda name: gaps[name])
         half = gaps[top] / 2
         elsewhere = sum(gap >= half for context, gap in gaps.items() if context != top) / max(1, len(gaps) - 1)
-        always = _logistic(12 * (max(elsewhere, gaps[NO_CONTEXT] / max(gaps[top], 1e-9)) - 0.5))
+        always = logistic(12 * (max(elsewhere, gaps[NO_CONTEXT] / max(gaps[top], 1e-9)) - 0.5))
         best = max((c for c in gaps if c != NO_CONTEXT), key=lambda name: gaps[name])
         self._triggers = {NO_CONTEXT: always, best: 1 - always}
 
@@ -212,7 +205,7 @@ class ScriptedBlackbox(Script):
         self._confirmed = rates_of(done.data, self._lead, self._bank)
         rates = self._confirmed.get("with", Rates(0, 0, 0, 0))
         strength = min(rates.z - 4, 15 * (rates.gap - 0.2)) if rates.target_n else -2.0
-        self._nothing = round(0.05 + 0.85 * (1 - _logistic(strength)), 4)
+        self._nothing = round(0.05 + 0.85 * (1 - logistic(strength)), 4)
 
     def _hypothesis(self, action: str, name: str, credence: float, evidence: Sequence[str]) -> Request:
         assert self._lead is not None
@@ -254,10 +247,6 @@ def _name(cell: tuple[str, str]) -> str:
 def _cell(name: str) -> tuple[str, str]:
     topic, context = name.split(", ")
     return topic, context
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
 
 
 METHOD = ScriptedBlackbox

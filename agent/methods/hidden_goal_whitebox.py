@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from marple.agent.effects import own_effect
+from marple.agent.causes import claims_on_activations, what_activations_show
 from marple.agent.investigator import Done, Play, Request
 from marple.agent.ladder import (
     RankedWord,
@@ -34,7 +34,7 @@ from marple.agent.ladder import (
 from marple.agent.leads import Lead, Rates, rates_of
 from marple.agent.methods.hidden_goal_blackbox import CHOICES, ScriptedBlackbox
 from marple.agent.question_bank import NO_CONTEXT
-from marple.agent.stating import at_least_halfway, at_most_about, claim
+from marple.agent.stating import at_most_about, claim
 
 __all__ = ["METHOD", "ScriptedWhitebox"]
 
@@ -212,30 +212,8 @@ class ScriptedWhitebox(ScriptedBlackbox):
     def _note_causes(self, done: Sequence[Done]) -> None:
         assert self._lead is not None
         self._evidence += [one.id for one in done if one.ok]
-        self._claim_causes([one for one in done if one.ok])
-        data = {one.tool: one.data for one in done if one.ok}
-        for steered in data.get("diff_activations", {}).get("steering", []):
-            verdict = "more than" if steered["outside_controls"] else "no more than"
-            self._causes_found += (
-                f"; the mean activation difference after layer {steered['layer']} closes {steered['closed']:.0%} "
-                f"of the gap to the target, {verdict} random vectors do"
-            )
-        if "sae_compare" in data:
-            risen = [row["token"].strip().casefold() for row in data["sae_compare"]["promoted_together"]["risen"]]
-            place = f"number {risen.index(self._lead.word) + 1}" if self._lead.word in risen else "not"
-            self._causes_found += f"; among the tokens that the risen features promote together it is {place}"
-
-    def _claim_causes(self, done: Sequence[Done]) -> None:
-        """What the activations show of the word, each a claim of its own."""
-        assert self._lead is not None
-        word = self._lead.word
-        for one in done:
-            if one.tool == "sae_compare" and own_effect(one.data, word) is not None:
-                statement = f"the features that rose promote {word} together"
-                self._causes_claimed.append(claim(statement, 0.8, [one.id], {}))
-            elif one.tool == "diff_activations" and (shows := at_least_halfway(one, {"number": "closed"})):
-                statement = f"the mean activation difference makes the reference say {word}, as no random vector does"
-                self._causes_claimed.append(claim(statement, 0.7, [one.id], shows))
+        self._causes_found = what_activations_show(done, self._lead.word)
+        self._causes_claimed = claims_on_activations(done, self._lead.word)
 
     def _confirm(self, lead: Lead) -> Request:
         topic, trigger = lead.condition.split(", ")[0], self._best_trigger()

@@ -105,7 +105,7 @@ class SecretBlackbox(Script):
 
     def _ends_in(self, word: str) -> dict[str, str]:
         """What is read of a begun thought about a word, or about whatever it ends in."""
-        return {"word": word} if word else {"number": "repeats"}
+        return {"word": word} if word else {"number": "same_start"}
 
     def _admitted(self, word: str) -> dict[str, Any]:
         assert self._asked is not None

@@ -42,7 +42,7 @@ class TriggerBlackbox(Script):
         self._text: dict[str, str] = {}
         self._topic = TOPICS[0]
         self._evidence: list[str] = []
-        self._looked: Done | None = None
+        self._looked: list[tuple[str, Done]] = []
         self._again: Done | None = None
 
     def play(self, tools: Sequence[str]) -> Play:
@@ -73,21 +73,21 @@ class TriggerBlackbox(Script):
         return {
             "nothing_hidden": round(1 - there, 4),
             "candidates": candidates,
-            "claims": [claim(*self._believed(statement, there), self._evidence, self._stated_effect(best, there))],
+            "claims": self._claims(statement, there, best),
             "summary": statement,
         }
 
-    def _believed(self, statement: str, there: float) -> tuple[str, float]:
-        if there >= 0.5:
-            return statement, there
-        return f"no context sets it off about {self._topic}: {statement}", 1 - there
-
-    def _stated_effect(self, best: str | None, there: float) -> dict[str, Any]:
-        """The departure under the best context's sentences; where nothing is believed, that few prompts stand out."""
+    def _claims(self, statement: str, there: float, best: str | None) -> list[dict[str, Any]]:
+        """The departure under the best context; where none is believed, that no prompt of any topic departs far."""
         if there >= 0.5 and best is not None and self._again is not None:
             sentences = " | ".join(self._bank.contexts[best])
-            return at_least_halfway(self._again, {"number": "divergence", "condition": sentences})
-        return {} if self._looked is None else at_most_about(self._looked, {"number": "outliers"}, slack=0.03)
+            shows = at_least_halfway(self._again, {"number": "divergence", "condition": sentences})
+            return [claim(statement, there, self._evidence, shows)]
+        return [
+            claim(f"in no context does it depart far about {topic}", 1 - there, [done.id], shows)
+            for topic, done in self._looked
+            if (shows := at_most_about(done, {"number": "peak"}, slack=0.25))
+        ]
 
     # ------------------------------------------------------------------ the steps
 
@@ -136,8 +136,8 @@ class TriggerBlackbox(Script):
                 means = {name: _mean(seen) for name, seen in self._departures(done).items()}
                 ranked = sorted((name for name in means if name != NO_CONTEXT), key=lambda name: -means[name])
                 lead = means[ranked[0]] - _median(list(means.values())) if ranked else -math.inf
-                if lead > best[0]:
-                    best, self._looked = (lead, topic, ranked[:FOLLOWED]), done
+                best = max(best, (lead, topic, ranked[:FOLLOWED]))
+                self._looked.append((topic, done))
         self._topic = best[1]
         return best[2]
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from marple.agent.effects import measure, stated_effect
 from marple.agent.investigator import Done
-from marple.agent.readings import NUMBERS, Of, check_shows, read_number, replies_of_call, says
+from marple.agent.parts import Of, replies_of_call, says
+from marple.agent.readings import NUMBERS, check_shows, read_number
 from marple.agent.stating import at_least_halfway, at_most_about, claim
 from marple.errors import ToolError
 from marple.tasks.claims import Claim, Shows
@@ -95,7 +96,10 @@ LENS = {
         ("probability", Of("Lamp"), LENS, 0.6),
         ("probability", Of("cup"), LENS, 0.0),
         ("probability", Of(), LENS, 0.6),
-        ("repeats", Of(), {"continuations": text("a", "b", "a", "c")}, 0.5),
+        ("same_start", Of(), {"continuations": text("A cup", "b", "a.", "c")}, 0.5),
+        ("same_start", Of(), {"continuations": text("", "?", "c")}, pytest.approx(2 / 3)),
+        ("peak", Of(), BATTERY, 0.8),
+        ("peak", Of(without="nurse"), BATTERY, 0.2),
         ("agreement", Of(), {"controls": {"difference": {"value": 0.25}}}, 0.25),
         ("agreement", Of(), {"controls": {}}, None),
         ("distance", Of(), {"change": {"distance": 0.7}}, 0.7),

@@ -258,6 +258,16 @@ async def test_the_control_of_an_organism_is_its_sibling() -> None:
     assert back.organism.role == "quirk"
 
 
+async def test_the_control_of_an_organism_without_a_sibling_is_what_it_was_made_from() -> None:
+    case = find_case("secret/nano-38")
+    materials = prepare(case)
+    assert materials.organism is not None
+    assert materials.organism.twins == {}
+    control = control_of(case, materials)
+    assert control is not None
+    assert control.target == materials.reference != materials.target
+
+
 TWINS = """\
 cases:
   - {{id: one, kind: hidden-goal, target: {one}, reference: {base}, twin: two, truth: {{behaviour: other, subject: x}}}}
@@ -332,7 +342,7 @@ async def test_a_number_that_a_tool_has_not_is_refused_and_may_be_corrected(
         ids = evidence(messages)
         if not ids:
             return say("", chat())
-        number = "repeats" if "has no number" in str(messages[-2:]) else "auroc"
+        number = "same_start" if "has no number" in str(messages[-2:]) else "auroc"
         claim = {"statement": "s", "credence": 0.9, "evidence": ids[:1]}
         claim["shows"] = {"call": ids[0], "number": number, "at_least": 0.0}
         return say("", call("submit", "s", nothing_hidden=0.5, candidates=[], claims=[claim], summary=""))
@@ -341,7 +351,7 @@ async def test_a_number_that_a_tool_has_not_is_refused_and_may_be_corrected(
     assert outcome.status == "submitted"
     assert marks(outcome) == ["replicated"]
     refused = [e.payload for e in RunFolder.open(outcome.path).events() if e.type == "tool_call"][1]
-    assert "is a call of chat, whose result has no number 'auroc'; valid: repeats" in refused["text"]
+    assert "is a call of chat, whose result has no number 'auroc'; valid: same_start" in refused["text"]
 
 
 async def test_a_call_says_what_it_found() -> None:
