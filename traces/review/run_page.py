@@ -23,7 +23,18 @@ from marple.traces.review.pages import failure, fragment, page
 from marple.traces.review.timeline import timeline
 from marple.traces.review.verdict import verdict
 
-__all__ = ["CHUNK", "blob", "event_body", "event_page", "event_raw", "events_part", "head_part", "opened", "run_page"]
+__all__ = [
+    "CHUNK",
+    "blob",
+    "event_body",
+    "event_page",
+    "event_raw",
+    "events_part",
+    "head_of",
+    "head_part",
+    "opened",
+    "run_page",
+]
 
 CHUNK = 100
 """Events that the server sends at a time."""
@@ -39,7 +50,7 @@ def run_page(request: Request) -> Response:
     return page(
         request,
         "run.html",
-        **_head(run),
+        **head_of(run),
         chunks=_chunks(run, first),
         rows=event_rows(run, run.events[first : first + CHUNK]),
         offered=LABELS,
@@ -55,7 +66,7 @@ def head_part(request: Request) -> Response:
     run = opened(request)
     if isinstance(run, Response):
         return run
-    return HTMLResponse(fragment("_head.html", **_head(run)))
+    return HTMLResponse(fragment("_head.html", **head_of(run)))
 
 
 def events_part(request: Request) -> Response:
@@ -146,7 +157,8 @@ def _event(request: Request) -> tuple[Opened | Response, Event | None]:
     return run, event
 
 
-def _head(run: Opened) -> dict[str, Any]:
+def head_of(run: Opened) -> dict[str, Any]:
+    """What `_head.html` shows: everything above the events."""
     last = run.events[-1] if run.events else None
     return {
         "run": run,
