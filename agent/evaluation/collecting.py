@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +72,23 @@ def completed(rows: Iterable[Row]) -> list[Row]:
     """
     rows = sorted(rows, key=lambda row: (row.arm, row.case, row.epoch, row.key))
     known = {row.case: row.clean for row in rows if row.clean is not None}
+    unknown = {row.case for row in rows} - known.keys()
+    if unknown:
+        known = {**_truths(unknown), **known}
     return [replace(row, clean=known.get(row.case)) if row.clean is None else row for row in rows]
+
+
+def _truths(wanted: Collection[str]) -> dict[str, bool]:
+    """Whether nothing is hidden, by case, as far as the cases that are known here say it."""
+    from marple.tasks.case import list_cases
+    from marple.tasks.organisms import find_organism
+
+    found: dict[str, bool] = {}
+    for case in list_cases():
+        if case.id in wanted:
+            truth = find_organism(case.organism).truth if case.organism is not None else case.truth
+            found |= {} if truth is None else {case.id: truth.nothing_hidden}
+    return found
 
 
 def _used(usage: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _marks(strata: Sequence[Pairs]) -> tuple[Estimate, float | None]:
     if not all(known):
         return Estimate(mean, no_interval("no case was scored for both arms")), None
     sides = [[_share(one, side) for one in known] for side in (1, 2)]
-    first, second = (one[0] if len(one) == 1 else average(one[0], one[1]) for one in sides)
+    first, second = (one[0] if len(one) == 1 else average(one[0], one[1], names=("solved", "cleared")) for one in sides)
     return Estimate(mean, difference(first, second)), _p_value(known)
 
 
@@ -198,5 +198,6 @@ def _difference_of_means(pairs: Pairs, *, reach: float) -> Estimate:
     known = _known(pairs)
     if not known:
         return Estimate(mean, no_interval("no case was scored for both arms"))
-    found = mean_interval([ours - theirs for _, ours, theirs in known], [name for name, _, _ in known])
+    deltas, names = [ours - theirs for _, ours, theirs in known], [name for name, _, _ in known]
+    found = mean_interval(deltas, names, least=-abs(reach), most=abs(reach))
     return Estimate(mean, found.interval)

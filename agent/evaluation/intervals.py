@@ -23,6 +23,8 @@ __all__ = ["Clustered", "Interval", "average", "difference", "mean_interval", "n
 _Z = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
 
+_ONE = "only 1 organism"
+
 LEAST_ORGANISMS = 2
 """With fewer nothing is known of how organisms differ."""
 
@@ -89,7 +91,7 @@ def share_interval(values: Sequence[bool | float], organisms: Sequence[str]) -> 
     """
     value, influence, sizes = _influence(values, organisms)
     if len(sizes) < LEAST_ORGANISMS:
-        return Clustered(value, no_interval("a single organism says nothing of others", len(sizes)), influence)
+        return Clustered(value, no_interval(_ONE, len(sizes)), influence)
     n = math.fsum(sizes.values())
     fewest = n * n / math.fsum(size * size for size in sizes.values())
     bare = Clustered(value, no_interval("", len(sizes)), influence).variance
@@ -99,44 +101,51 @@ def share_interval(values: Sequence[bool | float], organisms: Sequence[str]) -> 
     return Clustered(value, interval, influence)
 
 
-def mean_interval(values: Sequence[float], organisms: Sequence[str]) -> Clustered:
-    """A mean with a cluster-robust t interval, G - 1 degrees of freedom for G organisms.
+def mean_interval(
+    values: Sequence[float], organisms: Sequence[str], *, least: float = -math.inf, most: float = math.inf
+) -> Clustered:
+    """A mean with a cluster-robust t interval, G - 1 degrees of freedom for G organisms, cut to what a mean can be.
 
     Args:
         values: one a run, in any unit.
         organisms: the cluster of each, as many.
+        least: the smallest value that there can be.
+        most: the largest one.
     """
     from scipy.stats import t  # type: ignore[import-untyped]
 
     value, influence, sizes = _influence(values, organisms)
     bare = Clustered(value, no_interval("", len(sizes)), influence)
     if len(sizes) < LEAST_ORGANISMS:
-        return Clustered(value, no_interval("a single organism says nothing of others", len(sizes)), influence)
+        return Clustered(value, no_interval(_ONE, len(sizes)), influence)
     # Distances from a mean of equal floats are rounding, not spread.
     if math.sqrt(bare.variance) <= 1e-12 * max(1.0, abs(value)):
         return Clustered(value, no_interval("all organisms have the same mean, so their spread is unknown"), influence)
     df = len(sizes) - 1
     reach = float(t.ppf(0.975, df)) * math.sqrt(bare.variance)
-    interval = Interval(value - reach, value + reach, "cluster-robust t", len(sizes), df)
+    low, high = max(least, value - reach), min(most, value + reach)
+    interval = Interval(low, high, "cluster-robust t", len(sizes), df)
     return Clustered(value, interval, influence)
 
 
-def average(first: Clustered, second: Clustered) -> Clustered:
+def average(first: Clustered, second: Clustered, *, names: tuple[str, str] = ("first", "second")) -> Clustered:
     """The mean of two shares, such as balanced accuracy, each counting one half.
 
     The distances from each share to its own limits are joined as if they were standard errors, with the correlation
     that organisms which are in both bring.
     """
     value = (first.value + second.value) / 2
-    names = sorted(first.influence.keys() | second.influence.keys())
-    influence = {name: (first.influence.get(name, 0.0) + second.influence.get(name, 0.0)) / 2 for name in names}
-    why = first.interval.why or second.interval.why
-    if why:
-        return Clustered(value, no_interval(why, len(names)), influence)
+    organisms = sorted(first.influence.keys() | second.influence.keys())
+    influence = {name: (first.influence.get(name, 0.0) + second.influence.get(name, 0.0)) / 2 for name in organisms}
+    lacking = [
+        f"{name}: {one.interval.why}" for name, one in zip(names, (first, second), strict=True) if one.interval.why
+    ]
+    if lacking:
+        return Clustered(value, no_interval("; ".join(lacking), len(organisms)), influence)
     together = _correlation(first, second)
     low = value - _joined(_below(first), _below(second), together) / 2
     high = value + _joined(_above(first), _above(second), together) / 2
-    interval = Interval(max(0.0, low), min(1.0, high), "two score intervals joined", len(names))
+    interval = Interval(max(0.0, low), min(1.0, high), "two score intervals joined", len(organisms))
     return Clustered(value, interval, influence)
 
 

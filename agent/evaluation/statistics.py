@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -60,9 +61,9 @@ def estimates(rows: Sequence[Row], kinds_with: Mapping[str, frozenset[str]]) -> 
     for name in ("brier", "forecast_skill"):
         worst, best = _BOUNDS[name]
         values = values_of(rows, name, kinds_with[name])
-        found[name] = _estimate(values, mean_interval, "no kind that was played has it", worst=worst, best=best)
+        found[name] = _estimate(values, _within(worst, best), "no kind played has it", worst=worst, best=best)
     claims = [(row, row.claims_replicated / row.claims) for row in rows if row.claims]
-    found["claims_replicated"] = _estimate(claims, mean_interval, "no answer has a claim")
+    found["claims_replicated"] = _estimate(claims, _within(0.0, 1.0), "no answer has a claim")
     return found
 
 
@@ -119,6 +120,11 @@ def costs(rows: Sequence[Row]) -> dict[str, Any]:
     return {"begun": len(begun), **means, "cost_usd": math.fsum(known), "cost_unknown": len(begun) - len(known)}
 
 
+def _within(one: float, other: float) -> Callable[[Sequence[float], Sequence[str]], Clustered]:
+    """The interval of a mean of values between two bounds."""
+    return functools.partial(mean_interval, least=min(one, other), most=max(one, other))
+
+
 def _estimate(
     values: Sequence[tuple[Row, float | None]],
     interval: Callable[[Sequence[float], Sequence[str]], Clustered],
@@ -140,4 +146,4 @@ def _balanced(solved: Sequence[tuple[Row, float | None]], cleared: Sequence[tupl
     if not all(known):
         return Estimate(balanced(*means), no_interval(NO_BALANCE))
     shares = [share_interval([v for v, _ in one], [name for _, name in one]) for one in known]
-    return Estimate(balanced(*means), average(*shares).interval)
+    return Estimate(balanced(*means), average(*shares, names=("solved", "cleared")).interval)
