@@ -18,6 +18,7 @@ from marple.cli import (
     judge,
     organisms,
     play,
+    report,
     run,
     runs,
     sae,
@@ -47,6 +48,7 @@ app.command("resume")(run.resume)
 app.add_typer(play.app, name="play")
 app.command("serve-mcp")(serve_mcp.serve_mcp)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
 app.command("view")(view.view)
