@@ -15,6 +15,7 @@ from marple.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     judge,
     organisms,
     play,
@@ -52,6 +53,8 @@ app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
 app.command("view")(view.view)
+app.command("export")(export.export)
+app.command("import")(export.import_log)
 app.command("score")(score.score)
 app.command("tool")(tool.tool)
 app.add_typer(tasks.app, name="tasks")
