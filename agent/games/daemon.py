@@ -40,7 +40,6 @@ IDLE_SECONDS = 1800.0
 def main() -> None:
     """Read what to play, and serve."""
     order = json.loads(sys.stdin.buffer.readline())
-    os.umask(0o077)
     try:
         asyncio.run(_Daemon(order).run())
     finally:
@@ -68,6 +67,7 @@ class _Daemon:
         assert folder is not None
         try:
             server = await asyncio.start_unix_server(self._answer, self._socket, limit=LONGEST_REQUEST)
+            self._socket.chmod(0o600)
             place.leave_address(folder.path, self._socket)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._ended.set)

@@ -22,7 +22,7 @@ def read_arguments(text: str, schema: Schema) -> dict[str, Any]:
     """The arguments in a line: a JSON object, or words such as ``samples=4 prompts="who is it?"``.
 
     A value is JSON where it can be read as such and the argument is no text. A key that comes again, or stands for a
-    list, makes a list.
+    list, makes a list. Where messages are wanted, plain text is the user's.
 
     Raises:
         ToolError: it is neither; names what could not be read and what the arguments are.
@@ -57,8 +57,11 @@ def _value(raw: str, schema: Schema) -> Any:
     """One value: text stays as it is, everything else is JSON where it can be."""
     if schema.get("type") == "string" or ("enum" in schema and raw in schema["enum"]):
         return raw
-    if schema.get("type") == "array" and schema.get("items", {}).get("type") == "string" and not raw.startswith("["):
+    items = schema.get("items", {})
+    if schema.get("type") == "array" and items.get("type") == "string" and not raw.startswith("["):
         return raw
+    if {"role", "content"} <= items.get("properties", {}).keys() and raw[:1] not in ("[", "{"):
+        return {"role": "user", "content": raw}
     try:
         return json.loads(raw)
     except ValueError:

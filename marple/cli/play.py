@@ -178,6 +178,9 @@ def _move(path: Path, tool: str, arguments: Any, why: str, name: str, *, as_json
         _print(told)
     else:
         print(words.results_text(told))
+        if any(result["status"] == "refused" for result in told["results"]):
+            shown = f"{name} {tool}` shows its form." if tool in told["offered"] else f"{name}` shows the tools."
+            print(f"\n`marple play tools {shown}")
         if told["phase"] in ("forecast", "wrap_up"):
             print(f"\n{words.commands(told['phase'], name, told['questions'])}")
         elif told["phase"] == "over":
