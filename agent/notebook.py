@@ -5,6 +5,7 @@ They are ordinary tools to the investigator, run on the host, reach no target an
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -265,6 +266,7 @@ def _quoted(value: Any) -> str:
     return json.dumps(value)
 
 
+@functools.cache
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return plain_schema(model.model_json_schema())
 

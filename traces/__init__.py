@@ -4,7 +4,7 @@ Reads and writes without torch or langgraph installed; imports nothing of the ot
 """
 
 from marple.traces.event import EVENT_TYPES, ROLES, SCHEMA_VERSION, Event
-from marple.traces.listing import RunSummary, find_run, list_runs
+from marple.traces.listing import RunSummary, find_run, list_runs, summary_of
 from marple.traces.run_folder import RunFolder
 from marple.traces.schema import load_schema
 
@@ -18,4 +18,5 @@ __all__ = [
     "find_run",
     "list_runs",
     "load_schema",
+    "summary_of",
 ]

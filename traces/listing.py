@@ -6,14 +6,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from marple.errors import TraceError, UnknownNameError, UsageError
-from marple.traces.documents import read_json, state_of
+from marple.traces import lock
+from marple.traces.control import Wanted, wanted
+from marple.traces.documents import RunState, read_json, state_of
+from marple.traces.event import Event
 from marple.traces.event_log import last_event
 from marple.traces.run_folder import RunFolder
 
-__all__ = ["RunSummary", "find_run", "list_runs"]
+__all__ = ["SILENT_SECONDS", "PlayState", "RunSummary", "find_run", "list_runs", "summary_of"]
+
+SILENT_SECONDS = 60.0
+"""A run that is played and has written nothing for so long counts as silent."""
+
+PlayState = Literal["running", "paused", "interrupted", "done", "broken"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,26 @@ class RunSummary:
     scores: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
     """Why the folder cannot be read."""
+    kind: str | None = None
+    seed: int | None = None
+    state: PlayState = "broken"
+    """``paused``: a live process holds it between two steps; the others are as in ``status``."""
+    wanted: Wanted = "go"
+    """What was asked of it last (``marple.traces.control``), obeyed or not."""
+    pid: int | None = None
+    """The process that plays it; None where none does."""
+    host: str | None = None
+    last_event: str | None = None
+    last_ts: float | None = None
+    """When it last wrote an event, in seconds since the epoch."""
+    cost_usd: float | None = None
+    """What the investigator's model cost when done; None before, and where a price is unknown."""
+
+    def silent_since(self, now: float, *, longest: float = SILENT_SECONDS) -> float | None:
+        """When a run that is being played last wrote something, if that is ``longest`` seconds ago; else None."""
+        last = self.last_ts or self.started
+        silent = self.state == "running" and last is not None and now - last > longest
+        return last if silent else None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -54,7 +82,7 @@ def list_runs(root: Path) -> list[RunSummary]:
         return []
     except OSError as error:
         raise UsageError(f"cannot list the runs folder {root}: {error.strerror}") from error
-    runs = [_summary(path) for path in folders]
+    runs = [summary_of(path) for path in folders]
     return sorted(runs, key=lambda run: (-(run.started or 0.0), run.id))
 
 
@@ -64,38 +92,45 @@ def find_run(root: Path, text: str) -> RunFolder:
     Raises:
         UnknownNameError: no such run; lists the nearest ids.
         UsageError: several ids start with ``text``.
-        CorruptTraceError: the folder cannot be read.
+        CorruptTraceError: the folder cannot be read, or is no run folder.
     """
-    if os.sep in text and (Path(text) / "run.json").exists():
+    if os.sep in text and Path(text).is_dir():
         return RunFolder.open(Path(text))
     paths = {run.id: run.path for run in list_runs(root)}
     ids = [text] if text in paths else sorted(run_id for run_id in paths if text and run_id.startswith(text))
     if len(ids) > 1:
         raise UsageError(f"{text!r} fits {len(ids)} runs: {', '.join(ids[:5])}; give more of the id")
     if not ids:
-        if (Path(text) / "run.json").exists():
+        if text and Path(text).is_dir():
             return RunFolder.open(Path(text))
         raise UnknownNameError("run", text, paths, hint=f"in {root}; `marple runs` lists them")
     return RunFolder.open(paths[ids[0]])
 
 
-def _summary(path: Path) -> RunSummary:
+def summary_of(path: Path) -> RunSummary:
+    """What one run folder tells of its run, from its small files and the end of its log."""
     try:
         spec = read_json(path / "run.json")
+        # Before the result: a run that ends in between is done, not interrupted.
+        player = lock.holder(path / "lock")
         result = read_json(path / "result.json") if (path / "result.json").exists() else {}
         last = last_event(path / "events.jsonl")
+        asked = wanted(path)
     except TraceError as error:
         return RunSummary(id=path.name, path=path, status="broken", problem=str(error))
     started = _number(spec.get("created"))
     usage = result.get("usage")
-    seconds = _number(usage.get("seconds")) if isinstance(usage, dict) else None
+    usage = usage if isinstance(usage, dict) else {}
+    seconds = _number(usage.get("seconds"))
     if seconds is None and started is not None and last is not None:
         seconds = max(0.0, last.ts - started)
-    scores = result.get("scores")
+    scores, spent, seed = result.get("scores"), usage.get("investigator"), spec.get("seed")
+    status: RunState = "done" if result else "running" if player else state_of(path)
+    playing = player if status == "running" else None
     return RunSummary(
         id=path.name,
         path=path,
-        status=state_of(path),
+        status=status,
         case=_text(spec.get("case")),
         investigator=_text(spec.get("investigator")),
         model=_text(spec.get("model")),
@@ -103,7 +138,20 @@ def _summary(path: Path) -> RunSummary:
         started=started,
         seconds=seconds,
         scores=scores if isinstance(scores, dict) else {},
+        kind=_text(spec.get("kind")),
+        seed=seed if isinstance(seed, int) else None,
+        state="paused" if status == "running" and _holds(last) else status,
+        wanted=asked,
+        pid=playing and playing.pid,
+        host=playing and playing.host,
+        last_event=last and last.id,
+        last_ts=last and last.ts,
+        cost_usd=_number(spent.get("cost_usd")) if isinstance(spent, dict) else None,
     )
+
+
+def _holds(last: Event | None) -> bool:
+    return last is not None and last.type == "control" and last.payload.get("did") == "pause"
 
 
 def _text(value: object) -> str | None:

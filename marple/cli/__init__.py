@@ -12,7 +12,9 @@ import sys
 import typer
 
 from marple.cli import (
+    control,
     demo,
+    diff,
     doctor,
     evaluate,
     export,
@@ -26,6 +28,8 @@ from marple.cli import (
     sandbox,
     score,
     serve_mcp,
+    show,
+    tail,
     tasks,
     tool,
     view,
@@ -51,7 +55,12 @@ app.command("serve-mcp")(serve_mcp.serve_mcp)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
-app.command("show")(runs.show)
+app.command("show")(show.show)
+app.command("tail")(tail.tail)
+app.command("diff")(diff.diff)
+app.command("pause")(control.pause)
+app.command("go")(control.go)
+app.command("cancel")(control.cancel)
 app.command("view")(view.view)
 app.command("export")(export.export)
 app.command("import")(export.import_log)

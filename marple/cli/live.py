@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,12 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from marple.agent.run import Watcher
 from marple.agent.session import CallProgress
+from marple.cli.event_lines import WIDTH, event_line
 from marple.tools.visible import visible
 from marple.traces import Event, RunFolder
 
-__all__ = ["JsonWatcher", "LiveWatcher", "event_line"]
-
-_WIDTH = 110
+__all__ = ["JsonWatcher", "LiveWatcher"]
 
 
 class JsonWatcher(Watcher):
@@ -46,7 +44,7 @@ class LiveWatcher(Watcher):
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         if not self.console.is_terminal:
-            self.console.width = _WIDTH + 10  # a log file has no edge to fold at
+            self.console.width = WIDTH + 10  # a log file has no edge to fold at
         self._turn = 0
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -135,67 +133,3 @@ def launch_record(folder: RunFolder) -> dict[str, Any]:
         "case": spec["case"],
         "investigator": spec["investigator"],
     }
-
-
-def event_line(event: Event) -> str:
-    """One line on an event for a terminal, or '' for an event that says nothing by itself."""
-    if event.type in _TEMPLATES:
-        line = _TEMPLATES[event.type].format_map(event.payload)
-    elif event.type in _DESCRIBED:
-        line = _DESCRIBED[event.type](event)
-    else:
-        line = ""
-    return visible(line.split("\n")[0])
-
-
-def _thought_line(event: Event) -> str:
-    text = event.payload["turn"]["text"]
-    return f"think      {_first_line(text)}" if text else ""
-
-
-def _call_line(event: Event) -> str:
-    payload = event.payload
-    if not payload.get("on_target"):
-        return "" if payload["status"] == "ok" else f"{payload['tool']:10} refused: {_first_line(payload['text'])}"
-    return f"{payload['tool']:10} {event.seconds or 0:.1f} s  {_first_line(payload['text'])}"
-
-
-def _answer_line(event: Event) -> str:
-    return f"answer     {_first_line(event.payload['answer'].get('summary', ''))}"
-
-
-def _forecast_line(event: Event) -> str:
-    return "forecasts" if "probabilities" in event.payload else ""
-
-
-def _replication_line(event: Event) -> str:
-    effects = event.payload.get("effects", ())
-    again = sum(row["target"]["appears"] for row in effects)
-    said = f"{again} of {len(effects)} effects came again" if effects else event.payload.get("reason", "")
-    return f"replicate  {event.seconds or 0:.1f} s  {event.payload['call']}: {_first_line(said)}"
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0][:_WIDTH]
-
-
-_TEMPLATES = {
-    "run_start": "start",
-    "run_resume": "resumed after {after}",
-    "plan": "plan       {proxy}",
-    "hypothesis": "hypothesis {id} {credence:.2f}  {statement}",
-    "prediction": "predict    {probability:.2f}  {statement}",
-    "measurement": "outcome    {text}",
-    "check_in": "check-in",
-    "limit": "limit      {limit}",
-    "error": "error      {message}",
-    "run_end": "end        {status}",
-}
-
-_DESCRIBED: dict[str, Callable[[Event], str]] = {
-    "model_call": _thought_line,
-    "tool_call": _call_line,
-    "answer": _answer_line,
-    "forecast": _forecast_line,
-    "replication": _replication_line,
-}

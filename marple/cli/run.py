@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from marple.agent.run import RunOutcome, Watcher
 
-__all__ = ["CORPUS_OPTION", "ONLY_OPTION", "RUNS_OPTION", "SAE_OPTION", "WITHOUT_OPTION", "play", "resume", "run"]
+__all__ = [
+    "CORPUS_OPTION",
+    "ONLY_OPTION",
+    "RUNS_OPTION",
+    "SAE_OPTION",
+    "WITHOUT_OPTION",
+    "exit_code",
+    "play",
+    "resume",
+    "run",
+]
 
 RUNS_OPTION = typer.Option("--runs", envvar="MARPLE_RUNS", help="Folder that holds the run folders.")
 SAE_OPTION = typer.Option("--sae", help="Directory with a sparse autoencoder of the target; repeatable.")
@@ -90,12 +100,15 @@ def resume(
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Go on with a run that was interrupted."""
+    """Go on with a run that was interrupted, or paused."""
     from marple.agent.run import resume as resume_run
+    from marple.cli.control import let_go_by_resume
     from marple.traces import find_run
 
     folder = find_run(runs, run)
     path = folder.path
+    if let_go_by_resume(path):
+        return
     if folder.spec.get("investigator") == HUMAN and folder.result is None:
         sys.exit(resume_at_terminal(path))
     sys.exit(play(lambda watcher: resume_run(path, watcher=watcher), as_json=as_json))
@@ -140,12 +153,16 @@ def _play_json(start: Callable[[Watcher], Coroutine[Any, Any, RunOutcome]]) -> i
 
 
 def _exit_code(outcome: RunOutcome) -> int:
+    return exit_code(outcome.status, answered=bool(outcome.result and outcome.result["answer"]))
+
+
+def exit_code(status: str, *, answered: bool) -> int:
+    """The exit code of a run that stands like this."""
     from marple.tasks.outcome import is_scored
 
-    if outcome.status == "interrupted":
+    if status == "interrupted":
         return 130
-    answered = bool(outcome.result and outcome.result["answer"])
-    return 0 if is_scored(outcome.status, answered=answered) else 3
+    return 0 if is_scored(status, answered=answered) else 3
 
 
 def _print_record(record: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from marple.cli.live import event_line
+from marple.cli.event_lines import event_line
 from marple.tools.visible import visible
 from marple.traces import RunFolder
 

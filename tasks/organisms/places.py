@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +41,14 @@ def base_saes() -> tuple[Path, ...]:
 
 def base_digest() -> str:
     """Digest of the base's weights and tokenizer."""
-    path = base_path()
-    return sha256(path / "model.safetensors")[:32] + sha256(path / "tokenizer.json")[:32]
+    files = tuple(base_path() / name for name in ("model.safetensors", "tokenizer.json"))
+    return _digest(files, tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(maxsize=4)
+def _digest(files: tuple[Path, ...], as_of: object) -> str:
+    """The first halves of the files' digests, read again only when a file has changed."""
+    return "".join(sha256(file)[:32] for file in files)
 
 
 def recipe_hash(organism: Organism) -> str:

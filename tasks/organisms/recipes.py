@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -362,7 +363,7 @@ class Organism:
 def load_recipe(path: Path) -> Recipe | PlantedRecipe:
     """Read and check one recipe file; a `UsageError` names the file, the key and what is wrong with it."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _content(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -374,6 +375,12 @@ def load_recipe(path: Path) -> Recipe | PlantedRecipe:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
         raise UsageError(f"the recipe {path} is not valid: {problems}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _content(text: str) -> Any:
+    """What a recipe's YAML says; the same few texts are asked for with every case that is looked up."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _schema(content: Mapping[str, Any]) -> type[Recipe] | type[PlantedRecipe]:

@@ -66,8 +66,8 @@ def test_the_sandbox_is_stamped(played: tuple[Path, list[dict[str, object]]]) ->
 def test_runs_and_show(played: tuple[Path, list[dict[str, object]]]) -> None:
     folder, (launch, _) = played
     run_id = str(launch["run_id"])
-    (listed,) = json.loads(marple("runs", "--json", cwd=folder).stdout)
-    assert listed["id"] == run_id
+    (listed,) = map(json.loads, marple("runs", "--json", cwd=folder).stdout.splitlines())
+    assert listed["run_id"] == run_id
     assert run_id in marple("runs", cwd=folder).stdout
     shown = marple("show", run_id[:-2], cwd=folder)
     assert "hidden-goal/nano-09 · scripted-blackbox · seed 1 · submitted" in shown.stdout
@@ -94,7 +94,7 @@ def test_tasks(tmp_path: Path) -> None:
 
 
 def test_no_runs_yet(tmp_path: Path) -> None:
-    assert json.loads(marple("runs", "--json", cwd=tmp_path).stdout) == []
+    assert marple("runs", "--json", cwd=tmp_path).stdout == ""
     assert "marple demo" in marple("runs", cwd=tmp_path).stdout
 
 
