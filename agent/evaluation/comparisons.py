@@ -1,14 +1,15 @@
 """Paired differences between arms: the same case in the same epoch, played by both.
 
-The p-value is of a sign-flip test over organisms: if two arms are alike, an organism's difference is as likely to have
-the other sign. It needs no variance, so it holds where all differences are equal. Within a family, Holm's step-down
-keeps the chance of any false finding at the level (Holm, "A simple sequentially rejective multiple test procedure",
-Scandinavian Journal of Statistics 6, 1979).
+The p-value is of a sign-flip test over organisms: if two arms are alike, all differences on an organism are as likely
+to have the other sign. The difference is taken over its cluster-robust standard error, so the test is exact for arms
+that are alike on every organism, and is about the mean where they differ in opposite ways (Janssen, "Studentized
+permutation tests for non-i.i.d. hypotheses", Statistics & Probability Letters 36, 1997). Within a family, Holm's
+step-down keeps the chance of any false finding at the level (Holm, "A simple sequentially rejective multiple test
+procedure", Scandinavian Journal of Statistics 6, 1979).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -23,7 +24,7 @@ from marple.agent.evaluation.intervals import (
     share_interval,
 )
 from marple.agent.evaluation.rows import Row
-from marple.agent.evaluation.statistics import Estimate, stratum
+from marple.agent.evaluation.statistics import Estimate, stratum, values_of
 from marple.tasks.aggregate import Mean, balanced, mean_of
 
 __all__ = ["FAMILIES", "Comparison", "compare_arms", "holm", "sign_flip"]
@@ -100,22 +101,57 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def sign_flip(contributions: Sequence[float]) -> float:
-    """Two-sided p-value of a sum under random signs of its parts, one an organism.
+def sign_flip(strata: Sequence[Sequence[tuple[str, float]]]) -> float | None:
+    """Two-sided p-value of the mean over the strata of the mean difference, under random signs of the organisms.
 
-    Exact up to 16 parts that are not 0, otherwise by 20,000 draws with a fixed seed and the observed one among them.
+    Exact up to 16 organisms that differ, otherwise by 20,000 draws with a fixed seed and the observed one among them.
+
+    Args:
+        strata: for each the organism and the difference of every pair.
+
+    Returns:
+        None for a single organism.
     """
     import numpy as np
 
-    parts = np.asarray([part for part in contributions if part != 0.0])
-    if not len(parts):
+    names = sorted({name for one in strata for name, _ in one})
+    if len(names) < 2:
+        return None
+    place = {name: at for at, name in enumerate(names)}
+    sums, sizes = np.zeros((2, len(strata), len(names)))
+    for at, one in enumerate(strata):
+        for name, delta in one:
+            sums[at, place[name]] += delta / len(one) / len(strata)
+            sizes[at, place[name]] += 1 / len(one)
+    differing = np.flatnonzero(np.abs(sums).sum(axis=0))
+    if not len(differing):
         return 1.0
-    observed = abs(float(parts.sum())) - 1e-9 * float(np.abs(parts).sum())
-    if len(parts) <= _EXACT:
-        signs = 1 - 2 * ((np.arange(2 ** len(parts))[:, None] >> np.arange(len(parts))) & 1)
-        return float(np.mean(np.abs(signs @ parts) >= observed))
-    signs = np.random.default_rng(0).choice((-1, 1), size=(_DRAWS, len(parts)))
-    return (1 + int(np.sum(np.abs(signs @ parts) >= observed))) / (1 + _DRAWS)
+    signs = np.ones((min(2 ** len(differing), _DRAWS) if len(differing) > _EXACT else 2 ** len(differing), len(names)))
+    signs[:, differing] = _signs(len(differing), len(signs))
+    values = _studentized(signs, sums, sizes)
+    observed = _studentized(np.ones((1, len(names))), sums, sizes)[0] * (1 - 1e-9)
+    as_far = int(np.sum(values >= observed))
+    return as_far / len(signs) if len(differing) <= _EXACT else (1 + as_far) / (1 + len(signs))
+
+
+def _signs(organisms: int, patterns: int) -> Any:
+    """Every pattern of signs, or as many as are asked for at random."""
+    import numpy as np
+
+    if organisms <= _EXACT:
+        return 1 - 2 * ((np.arange(2**organisms)[:, None] >> np.arange(organisms)) & 1)
+    return np.random.default_rng(0).choice((-1, 1), size=(patterns, organisms))
+
+
+def _studentized(signs: Any, sums: Any, sizes: Any) -> Any:
+    """The absolute mean difference over its cluster-robust standard error, for each pattern of signs."""
+    import numpy as np
+
+    means = signs @ sums.T
+    parts = signs * sums.sum(axis=0) - means @ sizes
+    value, error = np.abs(means.sum(axis=1)), np.sqrt((parts**2).sum(axis=1))
+    smallest = 1e-9 * np.abs(sums).sum()
+    return np.where(value <= smallest, 0.0, value / np.maximum(error, smallest))
 
 
 def _adjusted(found: Sequence[Comparison]) -> list[Comparison]:
@@ -142,8 +178,8 @@ def _compare(
     estimate, p = _marks(list(usable.values()))
     means = {}
     for name in ("brier", "forecast_skill"):
-        chosen = [[(r, getattr(r, name)) for r in one if r.kind in kinds[name]] for one in (rows, control)]
-        means[name] = _difference_of_means(_paired(*chosen), reach=-2.0 if name == "brier" else 4.0)
+        ours, theirs = (values_of(one, name, kinds[name]) for one in (rows, control))
+        means[name] = _difference_of_means(_paired(ours, theirs), reach=-2.0 if name == "brier" else 4.0)
     return Comparison(arm, against, family, measure, estimate, p, None, means["brier"], means["forecast_skill"])
 
 
@@ -171,20 +207,12 @@ def _marks(strata: Sequence[Pairs]) -> tuple[Estimate, float | None]:
         return Estimate(mean, no_interval("no case was scored for both arms")), None
     sides = [[_share(one, side) for one in known] for side in (1, 2)]
     first, second = (one[0] if len(one) == 1 else average(one[0], one[1], names=("solved", "cleared")) for one in sides)
-    return Estimate(mean, difference(first, second)), _p_value(known)
+    deltas = [[(name, ours - theirs) for name, ours, theirs in one] for one in known]
+    return Estimate(mean, difference(first, second)), sign_flip(deltas)
 
 
 def _share(known: Sequence[tuple[str, float, float]], side: int) -> Clustered:
     return share_interval([float(one[side]) for one in known], [one[0] for one in known])
-
-
-def _p_value(strata: Sequence[Sequence[tuple[str, float, float]]]) -> float | None:
-    """By sign flips of what each organism adds to the difference."""
-    parts: dict[str, list[float]] = {}
-    for known in strata:
-        for name, ours, theirs in known:
-            parts.setdefault(name, []).append((ours - theirs) / len(known) / len(strata))
-    return None if len(parts) < 2 else sign_flip([math.fsum(parts[name]) for name in sorted(parts)])
 
 
 def _difference_mean(pairs: Pairs, reach: float) -> Mean:

@@ -120,7 +120,7 @@ def mean_interval(
         return Clustered(value, no_interval(_ONE, len(sizes)), influence)
     # Distances from a mean of equal floats are rounding, not spread.
     if math.sqrt(bare.variance) <= 1e-12 * max(1.0, abs(value)):
-        return Clustered(value, no_interval("all organisms have the same mean, so their spread is unknown"), influence)
+        return Clustered(value, no_interval("all organisms are equal"), influence)
     df = len(sizes) - 1
     reach = float(t.ppf(0.975, df)) * math.sqrt(bare.variance)
     low, high = max(least, value - reach), min(most, value + reach)

@@ -36,7 +36,7 @@ def interval_bar(estimate: Mapping[str, Any], *, least: float, most: float, mark
 
 def calibration_plot(calibration: Mapping[str, Any], *, arm: int, title: str) -> str:
     """Stated against happened, one circle a tenth of the scale, its area by how many runs it has."""
-    left, top, side = 36, 10, _SQUARE - 56
+    left, top, side = 44, 16, _SQUARE - 66
     bottom = top + side
     most = max((one["n"] for one in calibration["bins"]), default=1)
     parts = [f'<rect x="{left}" y="{top}" width="{side}" height="{side}" class="frame"/>']

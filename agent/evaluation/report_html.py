@@ -76,7 +76,11 @@ def _drawn(results: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, A
         ends = "; ".join(f"{one['arm']} {one['points'][-1][1] if one['points'] else 0:.2f}" for one in curves)
         return _markup(cost_plot(curves, title=f"Share right against {COSTS[cost][0]}, at the end: {ends}"))
 
+    def unpriced(cost: str) -> int:
+        return sum(one["unknown"] for one in results["curves"] if one["cost"] == cost)
+
     return {
+        "unpriced": unpriced,
         "bar": bar,
         "difference_bar": difference_bar,
         "calibration_figure": calibration_figure,

@@ -28,7 +28,9 @@ def value(name: str, estimate: Mapping[str, Any], *, signed: bool = False) -> st
     if estimate["value"] is None:
         return NONE
     form = FORMATS.get(name, ".2f")
-    return format(estimate["value"] + 0.0, form if not signed or form.startswith("+") else f"+{form}")
+    digits = int(form[-2])
+    # Rounded first, and a zero added, so that no value is written as -0.00.
+    return format(round(estimate["value"], digits) + 0.0, f"+{form}" if signed and not form.startswith("+") else form)
 
 
 def interval(name: str, estimate: Mapping[str, Any], *, signed: bool = False) -> str:
@@ -40,12 +42,12 @@ def interval(name: str, estimate: Mapping[str, Any], *, signed: bool = False) ->
 
 
 def missing(name: str, estimate: Mapping[str, Any], *, signed: bool = False) -> str:
-    """``22/24 scored, 0.88 to 0.96 with all`` where something is missing; otherwise empty."""
+    """``22/24 scored, 0.88 to 0.96`` where something is missing; otherwise empty: the range with all of them."""
     if estimate["n"] == estimate["n_total"] or estimate["worst"] is None or estimate["best"] is None:
         return ""
     low, high = sorted((estimate["worst"], estimate["best"]))
     ends = [value(name, {"value": end}, signed=signed) for end in (low, high)]
-    return f"{estimate['n']}/{estimate['n_total']} scored, {ends[0]} to {ends[1]} with all"
+    return f"{estimate['n']}/{estimate['n_total']} scored, {ends[0]} to {ends[1]}"
 
 
 def of_n(estimate: Mapping[str, Any]) -> str:

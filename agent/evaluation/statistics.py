@@ -77,7 +77,8 @@ def stratum(rows: Sequence[Row], *, clean: bool) -> list[tuple[Row, float | None
 
 def values_of(rows: Sequence[Row], name: str, kinds: frozenset[str]) -> list[tuple[Row, float | None]]:
     """A score of each sample whose kind has it; None where it is missing."""
-    return [(row, getattr(row, name)) for row in rows if row.clean is not None and row.kind in kinds]
+    known = [row for row in rows if row.clean is not None and row.kind in kinds]
+    return [(row, getattr(row, name) if row.scored else None) for row in known]
 
 
 def kinds_with(rows: Sequence[Row]) -> dict[str, frozenset[str]]:
