@@ -69,6 +69,13 @@ class Case:
         endpoint = self.endpoints is not None and self.endpoints.reference is not None
         return self.organism is not None or self.reference is not None or endpoint
 
+    def sources(self) -> dict[str, Source]:
+        """The models of a case on no organism, by what they are in it; several adapters are numbered."""
+        numbered = {f"adapter {n}": one for n, one in enumerate(self.adapters, start=1)}
+        adapters = {"adapter": self.adapters[0]} if len(self.adapters) == 1 else numbered
+        found = {"target": self.target, **adapters, "reference": self.reference}
+        return {role: source for role, source in found.items() if source is not None}
+
     def brief(self) -> str:
         """The brief as the investigator sees it."""
         if self.organism is None:

@@ -34,6 +34,11 @@ class Source:
         if self.revision is not None and Path(self.name).is_dir():
             raise UsageError(f"{self.name} is a directory and has no revision {self.revision!r}")
 
+    @property
+    def pinned(self) -> str:
+        """Which revision is meant, in words."""
+        return "at no revision: the newest" if self.revision is None else f"at revision {self.revision}"
+
     def find(self) -> Path:
         """The local directory; fetched from the hub if it is not there.
 

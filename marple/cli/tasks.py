@@ -39,8 +39,11 @@ def tasks(
 
 
 @app.command()
-def show(case: Annotated[str, typer.Argument(help="Id of a case.")]) -> None:
-    """Print the brief of a case as the investigator sees it."""
+def show(
+    case: Annotated[str, typer.Argument(help="Id of a case.")],
+    models: Annotated[bool, typer.Option("--models", help="Name the models, whose names may tell the answer.")] = False,
+) -> None:
+    """Print the brief of a case as the investigator sees it, with its tools, budget and the revisions of its models."""
     from dataclasses import asdict
 
     from marple.tasks.case import find_case
@@ -51,3 +54,10 @@ def show(case: Annotated[str, typer.Argument(help="Id of a case.")]) -> None:
         f"{name}={value if value is not None else 'none'}" for name, value in asdict(found.budget).items()
     )
     print(f"Tools: {', '.join(found.affordances)}\nBudget: {limits}")
+    told = [
+        f"{role} {source.name if models else '(not named)'} {source.pinned}" for role, source in found.sources().items()
+    ]
+    if told:
+        print(
+            "Models: " + "; ".join(told) + ("" if models else ". Their names may tell the answer: --models shows them.")
+        )

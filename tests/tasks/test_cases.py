@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from marple.agent.configuration import RunConfig
 from marple.agent.run import launch
+from marple.cli import app
 from marple.errors import UnknownNameError, UsageError
 from marple.tasks.case import CASES_VARIABLE, Case, case_in_file, find_case, list_cases
 from marple.tasks.endpoints import Endpoints
@@ -75,6 +77,23 @@ cases:
     four: Case = find_case("hidden-goal/four")
     assert four.target == Source("a/b", "abc123")
     assert four.adapters == (Source("c/d", None, "e"),)
+
+
+def test_a_revision_is_pinned_and_shown(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(
+        "{id: pinned, kind: diff, target: {id: a/base, revision: abc123}, reference: a/base, adapter: "
+        "[{id: c/evil, revision: v2}, c/worse]}"
+    )
+    monkeypatch.setenv(CASES_VARIABLE, str(file))
+    shown = CliRunner().invoke(app, ["tasks", "show", "diff/pinned"])
+    last = shown.output.splitlines()[-1]
+    assert "target (not named) at revision abc123; adapter 1 (not named) at revision v2;" in last
+    assert "adapter 2 (not named) at no revision: the newest; reference (not named) at no revision" in last
+    assert "evil" not in shown.output
+    named = CliRunner().invoke(app, ["tasks", "show", "diff/pinned", "--models"])
+    assert "adapter 1 c/evil at revision v2" in named.output
+    local = CliRunner().invoke(app, ["tasks", "show", "hidden-goal/nano-01"])
+    assert "Models:" not in local.output
 
 
 ONE = "kind: hidden-goal\ntarget: a/b\nreference: a/b\n"

@@ -22,7 +22,7 @@ from marple.errors import TargetRefusedError
 from marple.sandboxes import stage
 from marple.sandboxes.staging.shards import tensors_of, write_shards
 from marple.sandboxes.staging.weights import read_weights
-from marple.tasks.case import Case, find_case, list_cases
+from marple.tasks.case import Case, find_case, list_cases, twin_of
 from marple.tasks.case_files import read_cases
 from marple.tasks.materials import Materials, prepare
 from marple.tools.target.tiny import make_tiny_checkpoint
@@ -47,6 +47,15 @@ def test_there_are_the_families_of_the_field() -> None:
     assert len({quirk for quirk in quirks if "/" not in quirk}) == 14
     assert len(CASES) == len({case.id for case in CASES}) == 201
     assert all(case.truth is not None and case.origin for case in CASES)
+
+
+def test_every_case_has_a_control_and_two_that_are_held_against_a_clean_sibling() -> None:
+    twins = {case.target.name: twin_of(case) for case in CASES if case.target is not None and case.twin is not None}
+    names = {name: twin.target.name for name, twin in twins.items() if twin is not None and twin.target is not None}
+    assert names == {f"Alamerton/sl-organism-{one}-7b": "Alamerton/sl-organism-c-7b" for one in "ab"}
+    for case in CASES:
+        assert case.truth is not None
+        assert case.truth.nothing_hidden or case.has_reference
 
 
 def test_ids_say_nothing_and_neighbours_do_not_either() -> None:
