@@ -35,9 +35,9 @@ def cancel(
     """End runs for good, in the middle of a call too: they are not scored and cannot be resumed."""
     from marple.traces import summary_of
 
-    paths = _all_not_done(runs, yes=yes) if every else _paths(runs, run or [])
     if every and run:
         raise UsageError("name the runs, or say --all, not both")
+    paths = _all_not_done(runs, yes=yes) if every else _paths(runs, run or [])
     before = {path: summary_of(path) for path in paths}
     for path in paths:
         _cancel(path)
@@ -60,10 +60,13 @@ def pause(
     path = find_run(runs, run).path
     request(path, "pause", by="marple pause")
     now = summary_of(path)
-    who = "no process plays it: it waits when it is resumed by another program"
-    if now.state == "running":
-        who = f"process {now.pid} on {now.host} lets it wait before the next step"
-    _report(now, f"to pause; {who}" if now.state != "paused" else "paused", as_json=as_json)
+    player = f"process {now.pid} on {now.host}"
+    texts = {
+        "paused": f"paused; {player} keeps its worker",
+        "running": f"to pause; {player} lets it wait before the next step",
+    }
+    nobody = "to pause; no process plays it: it waits when another program resumes it, until marple go"
+    _report(now, texts.get(now.state, nobody), as_json=as_json)
 
 
 def go(

@@ -27,6 +27,8 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
         console.width = 120  # a log file has no edge to fold at
     head = f"{result['investigator']} · seed {result['seed']} · {result['status']}"
     console.print(f"\n[bold]{_safe(result['case'])}[/] · {_safe(head)}")
+    if result["status"] == "cancelled":
+        console.print("  cancelled: not scored, and cannot be resumed")
     answer = result["answer"]
     if answer is None:
         console.print("  no answer")
