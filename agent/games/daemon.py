@@ -23,7 +23,7 @@ from typing import Any
 
 from marple.agent.configuration import RunConfig
 from marple.agent.games import place, told
-from marple.agent.games.game import Game, budget_for
+from marple.agent.games.game import Game, for_outside
 from marple.agent.games.seat import Seat
 from marple.agent.models import ToolCall
 from marple.errors import MarpleError, ToolError, UsageError
@@ -71,6 +71,7 @@ class _Daemon:
             place.leave_address(folder.path, self._socket)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._ended.set)
+            self._last = time.monotonic()
             _say({"ready": str(folder.path.resolve())})
             _let_go_of_output()
             async with server:
@@ -90,8 +91,7 @@ class _Daemon:
         asked = dict(order["config"])
         typed, player = asked.pop("budget"), asked.pop("player")
         asked |= {"runs": Path(asked["runs"])}
-        config = RunConfig.of(investigator="shell", **asked)
-        config = RunConfig(**{**vars(config), "budget": budget_for(config.budget, typed)})
+        config = for_outside(RunConfig.of(investigator="shell", budget=typed, **asked), typed)
         return Game(config, Seat("shell", player), building=lambda stage: _say({"building": stage})), None
 
     async def _until_ended(self) -> None:

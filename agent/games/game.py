@@ -19,22 +19,31 @@ from marple.agent.models import AssistantMessage, ToolCall
 from marple.agent.run import RunOutcome, Watcher, launch, resume
 from marple.agent.session import CallProgress
 from marple.errors import ToolError, UsageError
-from marple.tasks.budget import Budget
 from marple.traces import RunFolder
 
 if TYPE_CHECKING:
     from marple.tasks.organisms import Progress
 
-__all__ = ["Game", "Phase", "budget_for"]
+__all__ = ["Game", "Phase", "for_outside"]
 
 Phase = Literal["starting", "investigate", "wrap_up", "forecast", "over", "interrupted"]
 """``wrap_up``: a limit is reached and only ``submit`` is taken; ``forecast``: the answer is frozen and the held-out
 questions wait; ``interrupted``: put aside, to be gone on with."""
 
 
-def budget_for(budget: Budget, typed: str | None) -> Budget:
-    """A case's budget for a player whose turns and tokens are not seen here: those two have no limit unless typed."""
-    return replace(budget, turns=None, tokens=None).with_text(typed)
+_NO_WINDOW = 10**9
+"""Tokens that no conversation has: what an outside player remembers is theirs to keep, and nothing is told in short."""
+
+
+def for_outside(config: RunConfig, budget: str | None) -> RunConfig:
+    """A configuration for a player whose turns and tokens are not seen here: these have no limit unless one is typed.
+
+    Args:
+        config: as for any other investigator.
+        budget: the limits that were typed, such as ``calls=20``.
+    """
+    unseen = replace(config.case.budget, turns=None, tokens=None)
+    return replace(config, budget=unseen.with_text(budget), context_tokens=_NO_WINDOW)
 
 
 class Game(Watcher):

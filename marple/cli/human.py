@@ -28,17 +28,20 @@ def play_at_terminal(config: RunConfig, budget: str | None, *, as_json: bool) ->
     Raises:
         UsageError: ``as_json`` is set.
     """
-    from dataclasses import replace
-
-    from marple.agent.games.game import Game, budget_for
+    from marple.agent.games.game import Game, for_outside
     from marple.agent.games.seat import Seat
 
     if as_json:
         raise UsageError(
             "--json prints nothing that a person could play by; leave it out, or use marple play, which has --json"
         )
-    own = replace(config, budget=budget_for(config.case.budget, budget))
-    return _play(Game(own, Seat(HUMAN), building=lambda stage: print(f"building the target: {stage}", flush=True)))
+    return _play(
+        Game(
+            for_outside(config, budget),
+            Seat(HUMAN),
+            building=lambda stage: print(f"building the target: {stage}", flush=True),
+        )
+    )
 
 
 def resume_at_terminal(path: Path) -> int:

@@ -51,14 +51,12 @@ def serve_mcp(
 
 
 def _new(case: str, budget: str | None, player: str | None, options: dict[str, Any]) -> Game:
-    from dataclasses import replace
-
     from marple.agent.configuration import RunConfig
-    from marple.agent.games.game import Game, budget_for
+    from marple.agent.games.game import Game, for_outside
     from marple.agent.games.seat import Seat
 
-    config = RunConfig.of(case=case, investigator="mcp", **options)
-    return Game(replace(config, budget=budget_for(config.budget, budget)), Seat("mcp", player), building=_say)
+    config = RunConfig.of(case=case, investigator="mcp", budget=budget, **options)
+    return Game(for_outside(config, budget), Seat("mcp", player), building=_say)
 
 
 def _again(run: str, runs: Path) -> tuple[Game, Path]:

@@ -97,7 +97,7 @@ def test_a_game_from_its_brief_to_its_score(
         (("tools", run, "flute"), "unknown tool 'flute'"),
         (("forecast", run, "[0.5]"), "submit first"),
         (("submit", run, '{"nothing_hidden": 7}'), "less than or equal to 1"),
-        (("call", "20", "battery"), "unknown run"),
+        (("call", "nowhere", "battery"), "unknown run"),
     ):
         refused = play(*arguments)
         assert refused.returncode == 2, arguments
@@ -126,7 +126,7 @@ def test_a_game_from_its_brief_to_its_score(
     os.kill(first, signal.SIGKILL)
     assert gone(first)
     assert RunFolder.open(path).status == "interrupted"
-    again = play("status", run, MARPLE_PLAY_IDLE="0.5")
+    again = play("status", run, MARPLE_PLAY_IDLE="4")
     assert "going on with it" in again.stderr
     assert "3 of 6 experiments" in again.stdout
     assert again.stdout.count(" battery") >= 3
