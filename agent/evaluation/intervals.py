@@ -186,7 +186,8 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
     middle = share + _Z**2 / (2 * n)
     reach = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
     scale = 1 + _Z**2 / n
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+    # The ends of a share of none or all are exact but for rounding.
+    return max(0.0, min(share, (middle - reach) / scale)), min(1.0, max(share, (middle + reach) / scale))
 
 
 def _correlation(first: Clustered, second: Clustered) -> float:

@@ -1,0 +1,73 @@
+"""Calibration: the parts of the Brier score add up, and an error is read against its own bias."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
+
+from marple.agent.evaluation.calibration import calibration
+from marple.agent.evaluation.rows import Row
+from tests.evaluation.simulated import row
+
+SAID = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0]), st.booleans()), min_size=1, max_size=30
+)
+
+
+def samples(said: list[tuple[float, bool]]) -> list[Row]:
+    return [
+        row("a", at, clean=False, right=True, credence=p, credence_right=right) for at, (p, right) in enumerate(said)
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(SAID)
+def test_the_parts_are_those_of_isotonic_recalibration_and_add_up(said: list[tuple[float, bool]]) -> None:
+    p, y = np.asarray([one[0] for one in said]), np.asarray([float(one[1]) for one in said])
+    best = float(np.mean((IsotonicRegression().fit(p, y).predict(p) - y) ** 2))
+    found = calibration(samples(said), "leading")
+    assert found.brier == pytest.approx(np.mean((p - y) ** 2))
+    assert found.miscalibration == pytest.approx(found.brier - best, abs=1e-9)
+    assert found.uncertainty == pytest.approx(y.mean() * (1 - y.mean()))
+    assert found.miscalibration - found.discrimination + found.uncertainty == pytest.approx(found.brier, abs=1e-12)
+    assert min(found.miscalibration, found.discrimination) >= -1e-12
+
+
+def test_the_error_is_the_distance_of_the_bins_weighted_by_their_size() -> None:
+    found = calibration(samples([(0.3, True), (0.3, False), (0.9, True), (0.9, True)]), "leading")
+    assert [(one.n, one.stated, one.happened) for one in found.bins] == [(2, 0.3, 0.5), (2, pytest.approx(0.9), 1.0)]
+    assert found.ece == pytest.approx(0.5 * 0.2 + 0.5 * 0.1)
+
+
+def test_a_calibrated_forecaster_has_an_error_that_is_expected_and_a_boaster_more() -> None:
+    rng = random.Random(1)
+    honest = [(p, rng.random() < p) for p in [rng.choice((0.2, 0.5, 0.8, 0.95)) for _ in range(60)]]
+    found = calibration(samples(honest), "leading")
+    assert found.ece is not None
+    assert found.ece_limit is not None
+    assert 0 < (found.ece_if_calibrated or 0) < found.ece_limit
+    assert found.ece <= found.ece_limit
+    boaster = calibration(samples([(0.99, rng.random() < 0.6) for _ in range(60)]), "leading")
+    assert (boaster.ece or 0) > (boaster.ece_limit or 1)
+
+
+def test_nothing_hidden_is_judged_on_both_sorts_of_target_and_what_is_missing_is_counted() -> None:
+    rows = [
+        row("a", 1, clean=True, right=True, nothing=0.9),
+        row("a", 2, clean=False, right=True, nothing=0.2),
+        row("a", 3, clean=False, right=None),
+        row("a", 4, clean=False, right=True),  # a kind that does not ask it
+    ]
+    found = calibration(rows, "nothing")
+    assert (found.n, found.n_total) == (2, 3)
+    assert found.brier == pytest.approx((0.01 + 0.04) / 2)
+
+
+def test_without_a_probability_there_is_no_calibration() -> None:
+    found = calibration([row("a", 1, clean=True, right=None)], "leading")
+    assert (found.n, found.n_total, found.brier, found.ece) == (0, 1, None, None)
