@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from marple.agent.bench import Bench
 from marple.agent.endpoint_bench import EndpointBench
 from marple.agent.workbench import Workbench
+from marple.errors import MarpleError
 from marple.sandboxes import Limits, stage
 from marple.tasks.case import Case
 from marple.tasks.materials import Materials, control_of, prepare
@@ -72,15 +74,24 @@ async def open_bench(materials: Materials, *, backend: str = "auto") -> Workbenc
         return EndpointBench(materials.endpoints, corpus=materials.corpus)
     assert materials.target is not None
     forbidden = materials.truth.keywords if materials.truth else ()
-    staged = await asyncio.to_thread(
-        stage,
-        materials.target,
-        reference=materials.reference,
-        adapter=materials.adapter,
-        saes=materials.saes,
-        corpus=materials.corpus,
-        forbidden=forbidden,
+    staging = asyncio.ensure_future(
+        asyncio.to_thread(
+            stage,
+            materials.target,
+            reference=materials.reference,
+            adapter=materials.adapter,
+            saes=materials.saes,
+            corpus=materials.corpus,
+            forbidden=forbidden,
+        )
     )
+    try:
+        staged = await asyncio.shield(staging)
+    except asyncio.CancelledError:
+        # The thread goes on, and nobody else would remove what it makes.
+        with contextlib.suppress(MarpleError):
+            (await staging).remove()
+        raise
     size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
     limits = Limits(threads=1 if size < SMALL_TARGET else None)
     return await Bench.start(staged, backend=backend, limits=limits)
