@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ __all__ = ["Drain"]
 
 
 class Drain:
-    """Where runs register that can be asked to finish the step at hand and stop; they can be resumed.
+    """Where runs register, from whatever thread, that can be asked to finish the step at hand and stop.
+
+    They can be resumed.
 
     Args:
         on_ask: told once, when it is asked for.
@@ -26,25 +29,29 @@ class Drain:
         """Why it was asked for; empty as long as nobody has."""
         self._on_ask = on_ask
         self._controls: set[RunControl] = set()
+        self._turn = threading.Lock()
 
     def ask(self, reason: str) -> None:
         """Let every run that is registered, or will be, stop at its next step."""
-        first, self.reason = not self.reason, self.reason or reason
-        for control in self._controls:
-            control.request_drain(self.reason)
+        with self._turn:
+            first, self.reason = not self.reason, self.reason or reason
+            for control in self._controls:
+                control.request_drain(self.reason)
         if first and self._on_ask is not None:
             self._on_ask()
 
     @contextlib.contextmanager
     def holding(self, control: RunControl) -> Iterator[None]:
         """Registers a run for as long as it is played."""
-        self._controls.add(control)
-        if self.reason:
-            control.request_drain(self.reason)
+        with self._turn:
+            self._controls.add(control)
+            if self.reason:
+                control.request_drain(self.reason)
         try:
             yield
         finally:
-            self._controls.discard(control)
+            with self._turn:
+                self._controls.discard(control)
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from marple.agent.bench import MAX_DEATHS, WORKER_ENDS, WorkerStart
 from marple.agent.benches import Benches, Role, open_bench
+from marple.agent.evaluation.home import Home
 from marple.agent.workbench import Workbench
 from marple.errors import SandboxError
 from marple.sandboxes import OnProgress, ToolInfo
@@ -41,9 +42,10 @@ class _Shared:
 
 
 class BenchPool:
-    """Opens every bench once and keeps it for as long as it is of use."""
+    """Opens every bench once and keeps it while it is of use; made on the event loop that workers belong to."""
 
     def __init__(self) -> None:
+        self.home = Home()
         self._benches: dict[Any, _Shared] = {}
         self._materials: dict[Any, asyncio.Task[Any]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -101,7 +103,7 @@ class BenchPool:
             # Those who wait for the same start hear of the same failure; whoever comes later tries again.
             if shared.opening.done() and self._benches.get(key) is shared:
                 del self._benches[key]
-            self._release(shared)
+            self.release(shared)
             raise
         return _Lease(bench, self, shared)
 
@@ -112,7 +114,8 @@ class BenchPool:
             # It goes when its last lease goes.
             self._benches[("tainted", id(shared))] = self._benches.pop(key)
 
-    def _release(self, shared: _Shared) -> None:
+    def release(self, shared: _Shared) -> None:
+        """One run less holds it."""
         shared.leases -= 1
         self._close_if_idle(shared)
 
@@ -152,7 +155,7 @@ class _Store:
     async def prepare(self, case: Case, *, progress: Progress | None = None) -> Materials:
         """The case's materials, found or built once."""
         key = (self._target, "target", case.id, case.file)
-        found: Materials = await self._pool.once(key, lambda: prepare(case, progress=progress))
+        found: Materials = await self._pool.home.run(self._pool.once(key, lambda: prepare(case, progress=progress)))
         return found
 
     async def control_of(
@@ -160,7 +163,8 @@ class _Store:
     ) -> Materials | None:
         """The control's materials, found or built once."""
         key = (self._target, "control", case.id, _staged(materials))
-        found: Materials | None = await self._pool.once(key, lambda: control_of(case, materials, progress=progress))
+        once = self._pool.once(key, lambda: control_of(case, materials, progress=progress))
+        found: Materials | None = await self._pool.home.run(once)
         return found
 
     async def open(self, materials: Materials, role: Role, *, backend: str = "auto") -> Workbench:
@@ -169,7 +173,8 @@ class _Store:
             return await open_bench(materials, backend=backend)
         # A trial is measured where nobody experiments. A control may be another case's target.
         key = (role == "trial", backend, _staged(materials))
-        return await self._pool.lease(key, self._target, lambda: open_bench(materials, backend=backend))
+        lease = self._pool.lease(key, self._target, lambda: open_bench(materials, backend=backend))
+        return await self._pool.home.run(lease)
 
 
 def _staged(materials: Materials) -> tuple[Any, ...]:
@@ -242,8 +247,9 @@ class _Lease:
         fresh: bool = False,
     ) -> ToolResult:
         """Run one tool; see `Bench.call`."""
+        call = self._bench.call(tool, arguments, seed=seed, on_progress=on_progress, fresh=fresh)
         try:
-            return await self._bench.call(tool, arguments, seed=seed, on_progress=on_progress, fresh=fresh)
+            return await self._pool.home.run(call)
         except WORKER_ENDS:
             # Calls that were under way together are told of the same end; it is one death.
             self._deaths.add(len(self._bench.starts))
@@ -259,14 +265,18 @@ class _Lease:
         on_progress: OnProgress | None = None,
     ) -> ToolResult:
         """Run an agent's code in its own worker; see `Bench.call_code`."""
-        return await self._bench.call_code(tool, arguments, owner=owner, seed=seed, on_progress=on_progress)
+        call = self._bench.call_code(tool, arguments, owner=owner, seed=seed, on_progress=on_progress)
+        return await self._pool.home.run(call)
 
     async def leave(self, owner: str) -> None:
         """End the run's code worker."""
-        await self._bench.leave(owner)
+        await self._pool.home.run(self._bench.leave(owner))
 
     async def changed(self) -> str:
         """Why results cannot be trusted any more; then no other run gets this bench."""
+        return await self._pool.home.run(self._changed())
+
+    async def _changed(self) -> str:
         found = await self._bench.changed()
         if found:
             self._pool.taint(self._shared)
@@ -274,6 +284,9 @@ class _Lease:
 
     async def close(self) -> None:
         """Let go of the share."""
+        await self._pool.home.run(self._close())
+
+    async def _close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._pool._release(self._shared)
+            self._pool.release(self._shared)

@@ -93,7 +93,7 @@ class Plan:
         budget = asdict(Budget(**case.budget).overridden(self.run_budget).overridden(arm.budget))
         configuration = {name: value for name, value in arm.to_dict().items() if name not in ("name", "budget")}
         key = digest_of(case.comparability, case.version, case.id, epoch, seed, budget, configuration, self.prompts)
-        return Sample(key, arm, case.id, case.kind, epoch, seed, case.organism, budget, case.file)
+        return Sample(key, arm, case.id, case.kind, epoch, seed, case.organism, budget, case.version, case.file)
 
     # ------------------------------------------------------------------------------ document
 

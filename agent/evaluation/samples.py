@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from marple.agent.configuration import RunConfig
 from marple.agent.evaluation.arms import Arm
 from marple.tasks.budget import Budget
-from marple.tasks.case import case_in_file, find_case
+from marple.tasks.case import Case, case_in_file, find_case
 
 __all__ = ["Job", "Sample", "SampleEnd", "config_of", "digest_of"]
 
@@ -34,6 +35,8 @@ class Sample:
     """The organism, or the target for any other."""
     budget: Mapping[str, Any]
     """All limits of the run, as `Budget` has them."""
+    version: str = ""
+    """Of the case: changes with the recipe or the model, the truth, the brief's facts and the tools."""
     case_file: str | None = None
     """The user's file that has the case."""
 
@@ -82,9 +85,8 @@ def config_of(job: Job) -> RunConfig:
         UsageError: the case is gone.
     """
     sample, arm = job.sample, job.sample.arm
-    case = find_case(sample.case) if sample.case_file is None else case_in_file(Path(sample.case_file), sample.case)
     return RunConfig(
-        case,
+        _case(sample.case, sample.case_file, sample.version),
         arm.investigator,
         Budget(**sample.budget),
         model=arm.model,
@@ -95,6 +97,12 @@ def config_of(job: Job) -> RunConfig:
         without=arm.without,
         only=arm.only,
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _case(name: str, file: str | None, version: str) -> Case:
+    """The case; as long as its version is the same, so is the case, and looking it up reads every recipe."""
+    return find_case(name) if file is None else case_in_file(Path(file), name)
 
 
 def digest_of(*values: Any) -> str:
