@@ -47,8 +47,8 @@ DESIGNS = tuple(Design(*size, *rates) for size in SIZES for rates in RATES)
 @functools.cache
 def intercept(rate: float, spread: float) -> float:
     """What makes a logit-normal rate have this mean."""
-    from scipy.optimize import brentq
-    from scipy.special import expit
+    from scipy.optimize import brentq  # type: ignore[import-untyped]
+    from scipy.special import expit  # type: ignore[import-untyped]
 
     points, weights = np.polynomial.hermite_e.hermegauss(61)
     weights = weights / weights.sum()
@@ -57,7 +57,7 @@ def intercept(rate: float, spread: float) -> float:
 
 def drawn(rng: np.random.Generator, rates: tuple[float, float], spread: float, n: int) -> list[NDArray[np.float64]]:
     """What two arms got on ``n`` organisms, shape ``(n, EPOCHS)`` each, 0 or 1."""
-    from scipy.special import expit
+    from scipy.special import expit  # type: ignore[import-untyped]
 
     shared = rng.standard_normal(n)
     arms = []
@@ -93,7 +93,7 @@ def bootstrapped(rng: np.random.Generator, design: Design, spread: float) -> Ite
     """Intervals of the share solved by bootstrap over organisms, and of balanced accuracy by percentiles."""
     import warnings
 
-    from scipy.stats import bootstrap
+    from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
     solved = drawn(rng, design.solved, spread, design.organisms)[0].mean(axis=1)
     cleared = drawn(rng, design.cleared, spread, design.clean)[0].mean(axis=1)

@@ -112,7 +112,7 @@ def mean_interval(
         least: the smallest value that there can be.
         most: the largest one.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # a sixth of the import of scipy.stats
 
     value, influence, sizes = _influence(values, organisms)
     bare = Clustered(value, no_interval("", len(sizes)), influence)
@@ -122,7 +122,7 @@ def mean_interval(
     if math.sqrt(bare.variance) <= 1e-12 * max(1.0, abs(value)):
         return Clustered(value, no_interval("all organisms are equal"), influence)
     df = len(sizes) - 1
-    reach = float(t.ppf(0.975, df)) * math.sqrt(bare.variance)
+    reach = float(stdtrit(df, 0.975)) * math.sqrt(bare.variance)
     low, high = max(least, value - reach), min(most, value + reach)
     interval = Interval(low, high, "cluster-robust t", len(sizes), df)
     return Clustered(value, interval, influence)

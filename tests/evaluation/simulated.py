@@ -101,7 +101,7 @@ def gap(rng: random.Random) -> dict[str, Any]:
 
 def document(rows: Sequence[Row], **values: Any) -> dict[str, Any]:
     """The content of an ``evaluation.json`` for these rows."""
-    arms = [
+    arms: list[dict[str, Any]] = [
         {"name": arm, "investigator": "llm" if arm.startswith("agent") else arm, "model": None, "without": []}
         for arm in dict.fromkeys(row.arm for row in rows)
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
+import statsmodels.api as sm  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import bootstrap  # type: ignore[import-untyped]
+from statsmodels.stats.proportion import proportion_confint  # type: ignore[import-untyped]
 
 from marple.agent.evaluation.intervals import average, covariance, difference, mean_interval, share_interval
 

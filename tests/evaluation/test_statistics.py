@@ -18,11 +18,11 @@ from tests.evaluation.simulated import document, row, rows
 SAMPLE = st.builds(
     row,
     st.just("a"),
-    st.integers(0, 9),
+    st.sampled_from(range(10)),
     clean=st.booleans(),
     right=st.none() | st.booleans(),
-    brier=st.floats(0, 2),
-    forecast_skill=st.none() | st.floats(-3, 1),
+    brier=st.sampled_from([0.0, 0.01, 0.3, 1.25, 2.0]),
+    forecast_skill=st.sampled_from([None, -3.0, 0.0, 0.7, 1.0]),
 )
 
 
@@ -110,10 +110,8 @@ def test_a_cost_curve_ends_at_the_share_right_of_all_and_counts_lost_runs() -> N
 
 
 def test_the_gap_adds_up_over_runs_by_tool() -> None:
-    one = {
-        "overall": {"n": 3, "shown": 2, "noticed": 1, "concluded": 2},
-        "by_tool": {"chat": {"n": 3, "shown": 2, "noticed": 1, "concluded": 1}},
-    }
+    chat = {"n": 3, "shown": 2, "noticed": 1, "concluded": 1}
+    one = {"overall": {**chat, "concluded": 2}, "by_tool": {"chat": chat}}
     two = {"overall": {"n": 2, "shown": 0, "noticed": 0, "concluded": 0}, "by_tool": {}}
     samples = [row("a", at, clean=False, right=True, gap=gap) for at, gap in enumerate((one, two, {}))]
     found = tool_gap([*samples, row("a", 9, clean=True, right=True)])
