@@ -57,7 +57,7 @@ def intercept(rate: float, spread: float) -> float:
 
 def drawn(rng: np.random.Generator, rates: tuple[float, float], spread: float, n: int) -> list[NDArray[np.float64]]:
     """What two arms got on ``n`` organisms, shape ``(n, EPOCHS)`` each, 0 or 1."""
-    from scipy.special import expit  # type: ignore[import-untyped]
+    from scipy.special import expit
 
     shared = rng.standard_normal(n)
     arms = []
