@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from marple.agent.configuration import RunConfig
 from marple.agent.effects import measure, own_effect
 from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedModel, ToolMessage
+from marple.agent.rescoring import rescore, write_rescored
 from marple.agent.run import RunOutcome, launch, resume
 from marple.errors import LeakError, StorageError
 from marple.sandboxes import Limits, stage
@@ -144,6 +146,73 @@ async def test_claims_are_marked_by_what_comes_again(planted: Path, tiny: Path, 
     assert first["target"]["value"] > 0.5 > first["control"]["value"]
     # The investigator's budget is not charged.
     assert outcome.result["usage"]["calls"] == 2
+
+
+async def test_scoring_again_twice_gives_the_same_bytes_and_keeps_both_scores(
+    planted: Path, tiny: Path, shared: Bench, tmp_path: Path
+) -> None:
+    claims = [{"number": "gap", "word": "lamp", "at_least": 0.4}, {"word": "lamp", "at_most": 0.1}]
+    script = claiming(
+        call("compare", **ASKED),
+        claims=lambda ids: [{"evidence": ids, "shows": {"call": ids[0], **one}} for one in claims],
+    )
+    outcome = await play(planted, tiny, shared, tmp_path, script)
+    result = (outcome.path / "result.json").read_bytes()
+    written = []
+    for _ in range(2):
+        folder = RunFolder.open(outcome.path)
+        written.append(write_rescored(folder, rescore(folder)).read_bytes())
+    assert written[0] == written[1]
+    document = json.loads(written[0])
+    assert document["scores"]["then"] == document["scores"]["now"]
+    assert [claim["mark"] for claim in document["scores"]["now"]["claims"]] == ["replicated", "not replicated"]
+    assert (outcome.path / "result.json").read_bytes() == result
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"candidates": []}, "nothing_hidden is missing"),
+    ({"nothing_hidden": 0.1, "candidates": [{"behaviour": "promotes", "probability": 0.5}]}, "subject is missing"),
+    (
+        {"nothing_hidden": 0.6, "candidates": [{"behaviour": "promotes", "subject": "x", "probability": 0.8}]},
+        "sum to 1.400; they must sum to at most 1",
+    ),
+    (
+        {"nothing_hidden": 0.5, "claims": [{"statement": "s", "credence": 1, "evidence": ["E99"]}]},
+        "'E99' is not the id",
+    ),
+    # An event of the run that is no experiment, and the id of another run.
+    ({"nothing_hidden": 0.5, "claims": [{"statement": "s", "credence": 1, "evidence": ["E1"]}]}, "'E1' is not the id"),
+    (
+        {"nothing_hidden": 0.5, "claims": [{"statement": "s", "credence": 1, "evidence": ["20261129-0101-x"]}]},
+        "is not the id of one of your experiments; valid: E",
+    ),
+    ({"nothing_hidden": 0.5, "claims": [{"statement": "s", "credence": 1, "evidence": []}]}, "evidence"),
+    ({"nothing_hidden": 0.5, "summary": "x", "nobody": 1}, "nobody"),
+]
+
+
+async def test_an_answer_that_is_wrong_is_told_how_and_may_be_corrected(
+    planted: Path, shared: Bench, tmp_path: Path
+) -> None:
+    def script(messages: Sequence[Message]) -> ModelTurn:
+        turn = sum(isinstance(message, AssistantMessage) for message in messages)
+        if turn == 0:
+            return say("", chat())
+        wrong = [answer for answer, _ in WRONG]
+        right = {
+            "nothing_hidden": 0.5,
+            "claims": [{"statement": "s", "credence": 1, "evidence": evidence(messages)[:1]}],
+        }
+        return say("", call("submit", f"s{turn}", **[*wrong, right][turn - 1]))
+
+    outcome = await play(planted, None, shared, tmp_path, script)
+    assert outcome.status == "submitted"
+    told = [e.payload for e in RunFolder.open(outcome.path).events() if e.type == "tool_call"][1:]
+    assert len(told) == len(WRONG) + 1
+    for (answer, message), said in zip(WRONG, told, strict=False):
+        assert said["status"] == "refused", answer
+        assert message in said["text"], said["text"]
+        assert any(help in said["text"] for help in ("for example", "valid:", "Example:")), said["text"]
 
 
 async def test_without_a_control_the_mark_says_so(planted: Path, shared: Bench, tmp_path: Path) -> None:
