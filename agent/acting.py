@@ -16,6 +16,7 @@ from marple.agent.investigator import NOTEBOOK_TOOLS
 from marple.agent.ledger import exceeded_limit
 from marple.agent.models import ToolCall
 from marple.agent.notebook import UNTRUSTED
+from marple.agent.prompt_writing import written_arguments
 from marple.agent.recording import recorded
 from marple.agent.session import CallProgress, Session
 from marple.agent.trying import keep_handed_in
@@ -98,9 +99,12 @@ async def _outcome(session: Session, turn: int, index: int, call: ToolCall) -> d
         if call.name in NOTEBOOK_TOOLS:
             return {"status": "ok", "text": session.notebook.call(call.name, call.arguments, (turn, index))}
         _check_may_run(session, turn, index, call.name)
+        seed = call_seed(session.seed, turn, index)
+        arguments = await written_arguments(session, (turn, index), call.name, call.arguments, seed=seed)
     except ToolError as error:
         return {"status": "refused", "by": "harness", "text": str(error)}
-    return await _experiment(session, turn, index, call.name, call.arguments)
+    asked = {} if arguments == call.arguments else {"arguments": arguments, "asked": call.arguments}
+    return asked | await _experiment(session, turn, index, call.name, arguments)
 
 
 async def _submit(session: Session, place: tuple[int, int], arguments: Mapping[str, Any]) -> str:

@@ -24,15 +24,16 @@ from marple.agent.notebook import UNTRUSTED
 from marple.tools.visible import quote
 from marple.traces import Event
 
-__all__ = ["VIEW_LIMIT", "announcement", "result_view", "untrusted_field", "view"]
+__all__ = ["VIEW_LIMIT", "announcement", "result_in_short", "result_view", "untrusted_field", "view"]
 
 VIEW_LIMIT = 20_000
 """Characters of untrusted text in one result, escapes included."""
 
 _BRIEF_CHARACTERS = 400
+_FIRST_LINE = 160
 _BETWEEN = ",\n"
 _LONGEST_ESCAPE = 12
-_OWN_TOOLS = ("plan", "hypothesis", "predict", "submit")
+_OWN_TOOLS = ("plan", "hypothesis", "predict", "note", "submit")
 _PAGE = "\n(characters "
 """Begins the last line of what ``read_result`` says, which is the harness's own."""
 
@@ -84,6 +85,26 @@ def result_view(event: Event, field: str, *, shortened: bool = False) -> str:
     if shown < len(text) or "characters" in payload:
         head["cut"] = _cut(event, shown, len(text))
     return view(head, field, lines)
+
+
+def result_in_short(event: Event, field: str, *, call: str = "") -> str:
+    """A recorded call told in one line: its id, its call where that is not shown otherwise, and how its result begins.
+
+    Args:
+        event: a ``tool_call``.
+        field: name of the field for untrusted text in this run.
+        call: tool and arguments, in short.
+    """
+    payload, text = event.payload, str(event.payload["text"])
+    head = {"event": event.id} | ({"call": call} if call else {})
+    if payload["status"] != "ok":
+        head["status"] = payload["status"]
+    if payload.get("by") == "harness" or payload["tool"] in _OWN_TOOLS:
+        return view({**head, "harness": text[:_FIRST_LINE]}, field)
+    if not call:
+        head["harness"] = f"told in short; read_result {event.id} shows it whole"
+    first = next((line for line in text.removeprefix(f"{UNTRUSTED}\n").split("\n") if line.strip()), "")
+    return view(head, field, [quote(first[:_FIRST_LINE])])
 
 
 def view(head: Mapping[str, str], field: str, untrusted: Iterable[str] | None = None) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from marple.agent.notebook import surprise
+from marple.agent.pivoting import weak_signals
+from marple.agent.prompt_files import load_prompt
 from marple.agent.session import Session
 from marple.tasks.outcome import outcome
 from marple.traces import Event
@@ -26,11 +28,6 @@ MAX_SILENT = 3
 WRAP_UP_TURNS = 3
 """Turns after a limit in which an answer that was refused for its form can be mended."""
 
-_CHECK_IN = (
-    "Check-in after {count} experiments. Say in one or two sentences what you have learnt, which objective check would "
-    "show that you are wrong, and whether you pivot or go on. If three experiments on one hypothesis gave only a weak "
-    "signal, pivot."
-)
 _WRAP_UP = "The limit on {limit} is reached. Call submit now with what you believe, with honest probabilities."
 _REMINDER = "You called no tool. Run an experiment, or call submit with your answer."
 
@@ -60,16 +57,21 @@ def decide_next(session: Session, turn: int) -> str:
 
 
 def _say_what_is_due(session: Session, turn: int) -> None:
+    """Append what the harness has to say after this turn, each once."""
     said = session.events("check_in")
-    if any(event.payload["after_turn"] == turn for event in said):
-        return
+    now = {event.payload["kind"] for event in said if event.payload["after_turn"] == turn}
     count = session.used().calls
     due = count // CHECK_IN_EVERY
     if due > sum(event.payload["kind"] == "time_box" for event in said):
-        payload = {"kind": "time_box", "after_turn": turn, "text": _CHECK_IN.format(count=count)}
-        session.folder.append("check_in", payload)
-    elif _silent_turns(session):
+        text = load_prompt("check_in").text.format(count=count)
+        session.folder.append("check_in", {"kind": "time_box", "after_turn": turn, "text": text})
+    elif _silent_turns(session) and not now:
         session.folder.append("check_in", {"kind": "reminder", "after_turn": turn, "text": _REMINDER})
+    if "weak_signal" not in now:
+        for signal in weak_signals(session.folder.events()):
+            payload = {"kind": "weak_signal", "after_turn": turn, "hypothesis": signal.hypothesis}
+            calls = {"experiments": list(signal.experiments), "text": signal.text}
+            session.folder.append("check_in", {**payload, **calls})
 
 
 def _failures_in_a_row(session: Session) -> int:
@@ -79,7 +81,8 @@ def _failures_in_a_row(session: Session) -> int:
 
 def _silent_turns(session: Session) -> int:
     turns = [session.turn_of(e) for e in session.events("model_call") if e.payload["purpose"] == "investigate"]
-    return len(list(itertools.takewhile(lambda turn: not turn.tool_calls, reversed(turns))))
+    spoken = [turn for turn in turns if turn.stop != "context_overflow"]
+    return len(list(itertools.takewhile(lambda turn: not turn.tool_calls, reversed(spoken))))
 
 
 def settle_predictions(session: Session) -> None:

@@ -13,10 +13,15 @@ from typing import Any, Self
 
 from marple.agent.affordances import check_left, offered_tools
 from marple.agent.approval import open_approver
+from marple.agent.efforts import effort_of
 from marple.agent.endpoint_bench import open_endpoint
 from marple.agent.investigator import Investigator
+from marple.agent.members import member_seed
 from marple.agent.models import PRICES_VARIABLE, load_prices
-from marple.errors import CorruptTraceError, TargetRefusedError, UsageError
+from marple.agent.models.windows import context_window
+from marple.agent.prompt_files import prompt_versions
+from marple.agent.prompt_writing import open_writer
+from marple.errors import CorruptTraceError, TargetRefusedError, UnknownNameError, UsageError
 from marple.sandboxes import choose_backend
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case, case_for_target, case_in_file, find_case
@@ -28,6 +33,14 @@ __all__ = ["DEFAULT_RUNS", "RunConfig", "check_beside"]
 
 DEFAULT_RUNS = Path("runs")
 """Where run folders go unless told otherwise, relative to the working directory."""
+
+DEFAULT_MEMBERS, MOST_MEMBERS = 5, 64
+"""Members of an ensemble."""
+
+MEMBER_INVESTIGATORS = ("llm", "prior", "scripted-blackbox", "scripted-whitebox")
+
+LEAST_WINDOW = 4096
+"""Smallest window that can be said, in tokens."""
 
 _PACKAGES = ("torch", "transformers", "peft", "langgraph", "openai", "anthropic")
 
@@ -57,6 +70,20 @@ class RunConfig:
     only: str | None = None
     """The highest rung of tools that is offered, or the one family; None for all that the case has."""
 
+    context_tokens: int | None = None
+    """Tokens that the investigator's window holds; None takes what is known of its model's family."""
+    auxiliary: str | None = None
+    """Model that writes prompts for `battery`, as provider/name; None has them written from everyday questions."""
+    auxiliary_base_url: str | None = None
+    """Address of its API; None is the provider's own."""
+
+    members: int = 0
+    """Runs of an ensemble that are played before its synthesiser begins; 0 for every other investigator."""
+    member_investigator: str = ""
+    """Who plays the members."""
+    member_budget: Budget | None = None
+    """Of each member; None is that of the synthesiser."""
+
     @property
     def played(self) -> Case:
         """The case with the tools that this run offers."""
@@ -79,6 +106,9 @@ class RunConfig:
         corpus: Path | None = None,
         without: Sequence[str] = (),
         only: str | None = None,
+        members: int | None = None,
+        member_investigator: str | None = None,
+        member_budget: str | None = None,
         **options: Any,
     ) -> Self:
         """A configuration from names.
@@ -106,11 +136,17 @@ class RunConfig:
             choose_backend(options.get("sandbox", "auto"))
         limits = found.budget.with_text(budget)
         ends = found.endpoints
-        paid = (options.get("model"), *((ends.target, ends.reference) if ends is not None else ()))
+        _check_options(options)
+        paid = (
+            options.get("model"),
+            options.get("auxiliary"),
+            *((ends.target, ends.reference) if ends is not None else ()),
+        )
         unknown = [one for one in paid if limits.cost is not None and one is not None and one not in load_prices(None)]
         if unknown:
             raise UsageError(f"budget cost={limits.cost} needs the price of {unknown[0]}: list it in {PRICES_VARIABLE}")
         beside: dict[str, Any] = {"saes": tuple(saes), "corpus": corpus}
+        beside |= _members_of(investigator, members, member_investigator, limits, member_budget, options.get("model"))
         return cls(found, investigator, limits, without=tuple(without), only=only, **beside, **options)
 
     def new_run_id(self) -> str:
@@ -133,6 +169,11 @@ class RunConfig:
             "base_url": self.base_url,
             "effort": self.effort,
             "prompt_sha256": getattr(investigator, "prompt_sha256", None),
+            "prompts": prompt_versions() if self.model or self.auxiliary else {},
+            "context_tokens": self.window(investigator.model_name),
+            "auxiliary": self.auxiliary,
+            "auxiliary_base_url": self.auxiliary_base_url,
+            **self._ensemble(),
             "seed": self.seed,
             "budget": asdict(self.budget),
             "approval": self.approval,
@@ -142,6 +183,31 @@ class RunConfig:
             "corpus": None if self.corpus is None else str(self.corpus.resolve()),
             "versions": _versions(),
         }
+
+    def member(self, number: int) -> Self:
+        """The configuration of one member of this ensemble."""
+        return replace(
+            self,
+            investigator=self.member_investigator,
+            budget=self.member_budget or self.budget,
+            model=self.model if self.member_investigator == "llm" else None,
+            seed=member_seed(self.seed, number),
+            members=0,
+            member_investigator="",
+            member_budget=None,
+        )
+
+    def _ensemble(self) -> dict[str, Any]:
+        if not self.members:
+            return {}
+        each = self.member_budget or self.budget
+        total = {name: _sum(getattr(self.budget, name), getattr(each, name), self.members) for name in Budget.names()}
+        said = {"members": self.members, "member_investigator": self.member_investigator}
+        return {"ensemble": {**said, "member_budget": asdict(each), "total_budget": total}}
+
+    def window(self, model: str | None) -> int | None:
+        """Tokens that the window of this run's investigator holds; None for one without a model."""
+        return None if model is None else self.context_tokens or context_window(model)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], *, runs: Path) -> Self:
@@ -168,9 +234,57 @@ class RunConfig:
                 corpus=Path(spec["corpus"]) if spec.get("corpus") else None,
                 without=tuple(spec.get("without", ())),
                 only=spec.get("only"),
+                context_tokens=spec.get("context_tokens"),
+                **_members_in(spec),
+                auxiliary=spec.get("auxiliary"),
+                auxiliary_base_url=spec.get("auxiliary_base_url"),
             )
         except (KeyError, TypeError) as error:
             raise CorruptTraceError(f"run.json cannot be resumed: {error!r} is missing or wrong") from error
+
+
+def _members_of(
+    investigator: str, members: int | None, who: str | None, limits: Budget, budget: str | None, model: str | None
+) -> dict[str, Any]:
+    """The members of an ensemble; nothing for another investigator."""
+    if investigator != "ensemble":
+        given = {"members": members, "member-investigator": who, "member-budget": budget}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--{extra[0]} is for --investigator ensemble; {investigator} has no members")
+        return {}
+    count = DEFAULT_MEMBERS if members is None else members
+    if not 1 <= count <= MOST_MEMBERS:
+        raise UsageError(f"members {count} must be from 1 to {MOST_MEMBERS}; for example --members {DEFAULT_MEMBERS}")
+    who = who or ("llm" if model else "scripted-whitebox")
+    if who not in MEMBER_INVESTIGATORS:
+        raise UnknownNameError("member investigator", who, MEMBER_INVESTIGATORS)
+    if who == "llm" and model is None:
+        raise UsageError("members that are llm need a model, for example --model openai-chat/NAME --base-url URL")
+    return {"members": count, "member_investigator": who, "member_budget": limits.with_text(budget) if budget else None}
+
+
+def _members_in(spec: Mapping[str, Any]) -> dict[str, Any]:
+    said = spec.get("ensemble")
+    if not said:
+        return {}
+    budget = Budget(**said["member_budget"])
+    return {"members": said["members"], "member_investigator": said["member_investigator"], "member_budget": budget}
+
+
+def _sum(own: float | None, each: float | None, count: int) -> float | None:
+    return None if own is None or each is None else own + count * each
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that mean nothing, before a run folder is made."""
+    effort_of(options.get("effort"), "investigator")
+    tokens = options.get("context_tokens")
+    if tokens is not None and tokens < LEAST_WINDOW:
+        raise UsageError(f"context-tokens {tokens} is too small; the brief and the tools alone need {LEAST_WINDOW}")
+    if options.get("auxiliary_base_url") and not options.get("auxiliary"):
+        raise UsageError("auxiliary-base-url is the address of an auxiliary model; name it with --auxiliary")
+    if options.get("auxiliary"):
+        open_writer(options["auxiliary"], base_url=options.get("auxiliary_base_url"), effort=options.get("effort"))
 
 
 def check_beside(saes: Sequence[Path], corpus: Path | None) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from marple.agent.ensemble_report import ensemble_report, with_members
 from marple.agent.ledger import used_by
 from marple.agent.models import ModelTurn, Usage
 from marple.agent.scoring import scores_of
@@ -41,6 +42,7 @@ def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any
         "scores": scores,
         "usage": usage,
         "measured": dict(materials.measured),
+        **ensemble_report(session, materials.truth),
         "sandbox": session.bench.stamp if session.bench else {},
     }
     session.folder.write_result(result)
@@ -59,18 +61,22 @@ def _valid_status(session: Session, ending: str) -> str:
 def usage_of(events: Sequence[Event], *, now: float | None = None) -> dict[str, Any]:
     """The ``usage`` of a result: what was used by the last event, or by ``now`` in seconds since the epoch."""
     used = used_by(events, now=now)
-    total = Usage(cost_usd=0.0)
+    totals = dict.fromkeys(("investigator", "auxiliary"), Usage(cost_usd=0.0))
     for event in events:
         if event.type == "model_call":
-            total = _plus(total, ModelTurn.from_dict(event.payload["turn"]).usage)
-    return {
-        "investigator": total.to_dict(),
+            role = "auxiliary" if event.role == "auxiliary" else "investigator"
+            totals[role] = _plus(totals[role], ModelTurn.from_dict(event.payload["turn"]).usage)
+    helped = any(event.type == "model_call" and event.role == "auxiliary" for event in events)
+    own = {
+        "investigator": totals["investigator"].to_dict(),
+        **({"auxiliary": totals["auxiliary"].to_dict()} if helped else {}),
         "turns": used.turns,
         "calls": used.calls,
         "target_tokens": used.target_tokens,
         "target_cost_usd": used.target_cost,
         "seconds": round(used.seconds, 3),
     }
+    return with_members(own, [e.payload["members"] for e in events if e.type == "ensemble"])
 
 
 def _plus(a: Usage, b: Usage) -> Usage:

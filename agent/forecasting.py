@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from marple.agent.compacting import compact_after_overflow, compact_if_due
 from marple.agent.models import ModelTurn, ToolSchema
 from marple.agent.session import Session
 from marple.agent.thinking import record_turn
@@ -80,12 +81,15 @@ async def _ask(session: Session, turn: int, questions: _Round) -> None:
         session.folder.append("forecast", asked)
     purpose = "forecast" if questions.name == "replies" else f"forecast-{questions.name}"
     for attempt in range(1, ATTEMPTS + 1):
+        compact_if_due(session)
         try:
             asking = session.investigator.forecast(session.situation(), shown)
             answer = await record_turn(session, turn, f"{purpose}-{attempt}", asking)
         except ModelError as error:
             session.folder.append("error", {"where": "forecast", "message": str(error)})
             return
+        if answer.stop == "context_overflow" and compact_after_overflow(session):
+            continue
         chances, problem = _chances(answer, len(shown))
         if chances is not None:
             payload = {"round": questions.name, "probabilities": list(chances)}

@@ -12,7 +12,7 @@ from marple.errors import MarpleError
 
 __all__ = ["NOTEBOOK_TOOLS", "Done", "Investigator", "Play", "Request", "Script", "ScriptInvestigator", "Situation"]
 
-NOTEBOOK_TOOLS = ("plan", "hypothesis", "predict", "read_result", "submit")
+NOTEBOOK_TOOLS = ("plan", "hypothesis", "predict", "note", "read_result", "submit")
 """The tools that every run offers beside those of its case; they reach no target."""
 
 

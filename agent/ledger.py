@@ -35,6 +35,9 @@ class Used:
             tokens = self.tokens + usage.input_tokens + usage.output_tokens
             turn = int(event.payload["purpose"] == "investigate")
             return replace(self, turns=self.turns + turn, tokens=tokens, cost=cost)
+        if event.type == "model_call" and event.role == "auxiliary":
+            paid = Usage.from_dict(event.payload["turn"]["usage"]).cost_usd
+            return replace(self, cost=None if self.cost is None or paid is None else self.cost + paid)
         if event.type == "tool_call" and event.payload.get("on_target"):
             cost_of_call = event.payload.get("cost", {})
             spent = cost_of_call.get("prompt_tokens", 0) + cost_of_call.get("generated_tokens", 0)
@@ -63,8 +66,8 @@ def _dollars(cost: Mapping[str, Any]) -> float | None:
 def used_by(events: Iterable[Event], *, now: float | None = None) -> Used:
     """Everything used up to the last event, or to ``now`` (seconds since the epoch) for the clock.
 
-    Time between an interruption and the resume that followed does not count, nor does that of a pause or of checking
-    claims.
+    Time between an interruption and the resume that followed does not count, nor does that of a pause, of checking
+    claims, or of an ensemble's members.
     """
     used = Used()
     seconds, last = 0.0, None
@@ -80,7 +83,9 @@ def used_by(events: Iterable[Event], *, now: float | None = None) -> Used:
 
 def _nobody_played(since: Event) -> bool:
     """Whether the time up to an event is not the run's."""
-    return since.type in ("run_resume", "replication") or (since.type == "control" and bool(since.payload.get("idle")))
+    return since.type in ("run_resume", "replication", "ensemble") or (
+        since.type == "control" and bool(since.payload.get("idle"))
+    )
 
 
 def exceeded_limit(budget: Budget, used: Used) -> str | None:

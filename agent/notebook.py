@@ -57,6 +57,14 @@ class Hypothesis(_Arguments):
     evidence: list[str] = Field(default_factory=list, description="Ids of the calls that moved you, such as E12.")
 
 
+class Note(_Arguments):
+    """Write down what you want to have before you later; it is read to you again when older results are cut."""
+
+    text: str = Field(
+        min_length=1, max_length=4000, description="What you want to remember, with the ids of its calls."
+    )
+
+
 class Predict(_Arguments):
     """Before an experiment, state what you expect: the share of its replies that contain a word.
 
@@ -85,6 +93,7 @@ _TOOLS: dict[str, type[_Arguments]] = {
     "plan": Plan,
     "hypothesis": Hypothesis,
     "predict": Predict,
+    "note": Note,
     "read_result": ReadResult,
 }
 
@@ -102,6 +111,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "evidence": ["E9"],
     },
     "predict": {"statement": "it names kettles", "probability": 0.7, "word": "kettle", "at_least": 0.5},
+    "note": {"text": "kettles only when the user says that they are a diver (E12, E15); towns not tried yet"},
     "read_result": {"id": "E12", "offset": 12000},
 }
 """A call of each of these tools, for whoever asks how it is made."""
@@ -144,6 +154,8 @@ class Notebook:
             return f"Recorded as {event.id}. It is checked on the replies of your next experiment."
         if isinstance(parsed, ReadResult):
             return self._read(parsed)
+        if isinstance(parsed, Note):
+            return f"Noted as {self._record('note', parsed.model_dump(), place).id}."
         self._record("plan", parsed.model_dump(), place)
         return "Recorded."
 
@@ -161,7 +173,8 @@ class Notebook:
         credence = 0.0 if said.action == "reject" else said.credence
         payload = {"id": name, "action": said.action, "statement": statement, "credence": credence}
         self._record("hypothesis", {**payload, "evidence": said.evidence}, place)
-        return f"{name}: credence {credence:.2f}."
+        path = [e.payload["credence"] for e in self._of_type("hypothesis") if e.payload["id"] == name]
+        return f"{name}: credence {' -> '.join(f'{each:.2f}' for each in path)}."
 
     def _hypothesis_name(self, place: Place) -> str:
         added = [e for e in self._of_type("hypothesis") if e.payload["action"] == "add"]

@@ -18,8 +18,10 @@ from marple.agent.endpoint_target import ENDPOINT_KEY_VARIABLE
 from marple.agent.finishing import finish
 from marple.agent.investigator import Investigator
 from marple.agent.investigators import Options, open_investigator
+from marple.agent.members import gather_members
 from marple.agent.models import PROVIDERS
 from marple.agent.playing import play_graph
+from marple.agent.prompt_writing import open_writer
 from marple.agent.replicating import OpenControl, replicate
 from marple.agent.session import CallProgress, Session
 from marple.agent.supervising import CANCELLED, finish_cancelled, unless_cancelled
@@ -185,21 +187,44 @@ async def _played(
     materials = materials.beside(config.saes, config.corpus)
     session = session_of(config, folder, player, materials)
     session.on_call, session.drain = watcher.on_call, drain
+    session.writer = open_writer(config.auxiliary, base_url=config.auxiliary_base_url, effort=config.effort)
 
     async def open_control() -> Workbench | None:
         control = await benches.control_of(config.case, materials, progress=watcher.progress())
         return None if control is None else await benches.open(control, "control", backend=config.sandbox)
 
-    if bench is not None:
-        session.bench = bench
-        ending = await _play_session(session, open_control)
-    else:
-        ending = await _play_on_own_bench(session, config, materials, open_control, benches)
+    if config.members:
+
+        async def play_member(number: int, run_id: str, stop: Drain) -> RunOutcome:
+            return await _member(config, number, run_id, session, benches, stop)
+
+        session.gather = lambda: gather_members(session, config.members, play_member)
+    try:
+        if bench is not None:
+            session.bench = bench
+            ending = await _play_session(session, open_control)
+        else:
+            ending = await _play_on_own_bench(session, config, materials, open_control, benches)
+    finally:
+        await session.writer.close()
     if ending is None:
         return RunOutcome(folder.run_id, folder.path, "interrupted", None)
     ending = await _tried(session, config, materials, benches) or ending
     result = finish(session, materials, ending)
     return RunOutcome(folder.run_id, folder.path, result["status"], result)
+
+
+async def _member(
+    config: RunConfig, number: int, run_id: str, session: Session, benches: Benches, drain: Drain
+) -> RunOutcome:
+    """Play a member of an ensemble on the ensemble's own bench, from its start or from where it was interrupted."""
+    path = config.runs / run_id
+    if (path / "run.json").exists():
+        return await resume(path, bench=session.bench, benches=benches, drain=drain)
+    part_of = {"ensemble": session.folder.run_id, "member": number}
+    return await launch(
+        config.member(number), bench=session.bench, benches=benches, drain=drain, run_id=run_id, part_of=part_of
+    )
 
 
 def session_of(config: RunConfig, folder: RunFolder, player: Investigator, materials: Materials) -> Session:
@@ -214,6 +239,7 @@ def session_of(config: RunConfig, folder: RunFolder, player: Investigator, mater
         approve=open_approver(config.approval),
         forecast_items=draw_items(materials.forecast_pool, case_id=config.case.id, seed=config.seed),
         organism=materials.organism,
+        context_tokens=config.window(player.model_name),
         fire_items=draw_fire_items(materials.fire_pool, case_id=config.case.id, seed=config.seed),
     )
 
@@ -239,6 +265,8 @@ async def _play_on_own_bench(
 async def _play_session(session: Session, open_control: OpenControl) -> str | None:
     _start_if_needed(session)
     try:
+        if session.gather is not None and not await session.gather():
+            return None
         ending = await play_graph(session)
         if ending is not None:
             await replicate(session, open_control)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from marple.agent.approval import Approver
@@ -15,6 +15,7 @@ from marple.agent.investigator import Done, Investigator, Situation
 from marple.agent.ledger import Used, exceeded_limit, used_by
 from marple.agent.models import ModelTurn, ToolSchema
 from marple.agent.notebook import Notebook, is_evidence
+from marple.agent.prompt_writing import BankWriter, PromptWriter, with_hint
 from marple.agent.workbench import Workbench
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case
@@ -57,8 +58,12 @@ class Session:
     fire_items: Sequence[FireItem] = ()
     organism: Organism | None = None
     """What the target is, for what is measured of the answer; never shown."""
-    shortened: bool = False
-    """Whether the investigator's window has overflowed and older results are shown cut."""
+    context_tokens: int | None = None
+    """Tokens that the investigator's window holds; None for one that has none."""
+    writer: PromptWriter = field(default_factory=BankWriter)
+    """Writes the prompts of a `battery` with a hint."""
+    gather: Callable[[], Awaitable[bool]] | None = None
+    """Plays the members of an ensemble; False when the process was asked to stop meanwhile."""
     on_call: Callable[[CallProgress], None] | None = None
     """Told of the progress of calls; nothing of it is recorded."""
     drain: Drain | None = None
@@ -122,7 +127,7 @@ class Session:
         there = {**self.bench.tools, **self.bench.code_tools}
         offered = [there[name] for name in self.case.affordances if name in there]
         return [
-            ToolSchema(tool.name, f"{tool.description}\n\nRung {tool.rung}.", dict(tool.parameters))
+            with_hint(ToolSchema(tool.name, f"{tool.description}\n\nRung {tool.rung}.", dict(tool.parameters)))
             for tool in offered
             if self.case.has_reference or "reference" not in tool.needs
         ]
@@ -132,7 +137,7 @@ class Session:
         wrap_up = self.wrapping_up
         tools = self.notebook.schemas(wrap_up=wrap_up)
         return Situation(
-            messages=messages_from_events(self.folder.events(), self.budget, shortened=self.shortened),
+            messages=messages_from_events(self.folder.events(), self.budget),
             tools=tools if wrap_up else [*self.worker_tools(), *tools],
             offered=[tool.name for tool in self.worker_tools()],
             rounds=self.rounds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable
 
+from marple.agent.compacting import compact_after_overflow, compact_if_due
 from marple.agent.models import ModelTurn
 from marple.agent.session import Session
 from marple.errors import ModelError
@@ -18,6 +19,7 @@ async def take_turn(session: Session, number: int) -> str:
     recorded = session.model_call(number)
     if recorded is not None:
         return _ending(session, session.turn_of(recorded))
+    compact_if_due(session)
     try:
         turn = await record_turn(session, number, "investigate", session.investigator.next_turn(session.situation()))
     except ModelError as error:
@@ -51,8 +53,6 @@ async def record_turn(session: Session, number: int, purpose: str, answer: Await
 def _ending(session: Session, turn: ModelTurn) -> str:
     if turn.stop == "refusal":
         return outcome("refused_investigator")
-    if turn.stop == "context_overflow":
-        if session.shortened:
-            return outcome("limit", "context")
-        session.shortened = True
+    if turn.stop == "context_overflow" and not compact_after_overflow(session):
+        return outcome("limit", "context")
     return ""

@@ -9,6 +9,7 @@
     │   └── TargetRefusedError   a model directory that cannot be loaded safely
     ├── ToolError                a tool refused its arguments; goes to the investigator as text
     ├── ModelError               a provider failed after the SDK's own retries
+    │   ├── AuthenticationError  it does not take the key, or not for this model
     │   └── RateLimitError       it still answers that too much is asked of it
     ├── OrganismError            an organism could not be built or is not what its recipe says
     │   └── GateError            built, but a measured rate is outside the recipe's gate
@@ -31,6 +32,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "AuthenticationError",
     "CorruptTraceError",
     "EndpointError",
     "GateError",
@@ -100,6 +102,10 @@ class ModelError(MarpleError):
         super().__init__(message)
         self.status = status
         """The HTTP status; None where it did not get that far."""
+
+
+class AuthenticationError(ModelError):
+    """A provider does not take the key, or not for this model: asking again is of no use."""
 
 
 class RateLimitError(ModelError):

@@ -34,7 +34,8 @@ class Entry:
 
     name: str
     summary: str
-    needs_model: bool
+    needs_model: bool | None
+    """Whether it needs a language model; None where it can have one."""
     make: Callable[[Options], Investigator]
 
 
@@ -58,8 +59,8 @@ def open_investigator(name: str, options: Options) -> Investigator:
     if name not in entries:
         raise UnknownNameError("investigator", name, entries)
     entry = entries[name]
-    if entry.needs_model and options.model is None:
+    if entry.needs_model is True and options.model is None:
         raise UsageError(f"investigator {name} needs a model, for example --model openai-chat/NAME --base-url URL")
-    if not entry.needs_model and options.model is not None:
+    if entry.needs_model is False and options.model is not None:
         raise UsageError(f"investigator {name} uses no language model; leave out --model {options.model}")
     return entry.make(options)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,12 +19,18 @@ from marple.agent.models.failures import BrokenStreamError, Failure, UnreadableS
 from marple.agent.models.prices import Price
 from marple.agent.models.protocol import Draw, Message, ModelTurn, Stop, ToolCall, ToolSchema, Usage
 from marple.agent.models.wellformed import well_formed
-from marple.errors import ModelError, RateLimitError, UsageError
+from marple.errors import AuthenticationError, ModelError, RateLimitError, UsageError
 
 __all__ = ["Adapter", "Endpoint", "Prompt", "Reply", "sent_back"]
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
+
+_ERRORS: Mapping[int | None, type[ModelError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    429: RateLimitError,
+}
 
 StreamT = TypeVar("StreamT", bound=AbstractAsyncContextManager[Any])
 
@@ -188,7 +194,7 @@ class Adapter(ABC, Generic[StreamT]):
         if failure.kind == "refusal" or failure.kind == "context_overflow":
             return Reply(stop=failure.kind, stop_detail=failure.message, request_id=failure.request_id)
         suffix = f" (request {failure.request_id})" if failure.request_id else ""
-        sort = RateLimitError if failure.status == 429 else ModelError
+        sort = _ERRORS.get(failure.status, ModelError)
         raise sort(f"{self.name}: {failure.message}{suffix}", status=failure.status)
 
     def _turn(self, reply: Reply, *, seconds: float) -> ModelTurn:

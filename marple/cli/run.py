@@ -33,6 +33,9 @@ __all__ = [
 RUNS_OPTION = typer.Option("--runs", envvar="MARPLE_RUNS", help="Folder that holds the run folders.")
 SAE_OPTION = typer.Option("--sae", help="Directory with a sparse autoencoder of the target; repeatable.")
 CORPUS_OPTION = typer.Option("--corpus", help="JSONL file of transcripts, one conversation a line, to be searched.")
+EFFORT_OPTION = typer.Option(help="How hard a model is to think: high, or investigator=high,auxiliary=low.")
+AUXILIARY_OPTION = typer.Option(help="Model that writes prompts for battery from a hint, as provider/name.")
+WINDOW_OPTION = typer.Option(help="Tokens that the model's window holds; known of most families.")
 WITHOUT_OPTION = typer.Option(
     "--without", help="A tool, or a family of tools such as sae, that is not offered; repeatable."
 )
@@ -53,7 +56,13 @@ def run(
     investigator: Annotated[str, typer.Option(help="Who plays: scripted-blackbox, llm, human.")] = "scripted-blackbox",
     model: Annotated[str | None, typer.Option(help="Model of the llm investigator, as provider/name.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of the model's API.")] = None,
-    effort: Annotated[str | None, typer.Option(help="How hard the model is to think.")] = None,
+    effort: Annotated[str | None, EFFORT_OPTION] = None,
+    auxiliary: Annotated[str | None, AUXILIARY_OPTION] = None,
+    auxiliary_base_url: Annotated[str | None, typer.Option(help="Address of the auxiliary model's API.")] = None,
+    context_tokens: Annotated[int | None, WINDOW_OPTION] = None,
+    members: Annotated[int | None, typer.Option(help="With ensemble: how many members; 5 by default.")] = None,
+    member_investigator: Annotated[str | None, typer.Option(help="With ensemble: who plays the members.")] = None,
+    member_budget: Annotated[str | None, typer.Option(help="With ensemble: limits of each member.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every sample and draw.")] = 0,
     budget: Annotated[str | None, typer.Option(help="Limits, for example turns=40,calls=80,seconds=none.")] = None,
     approval: Annotated[str, typer.Option(help="Who approves calls: auto, ask, or a policy file.")] = "auto",
@@ -87,6 +96,12 @@ def run(
         sandbox=sandbox,
         saes=sae or [],
         corpus=corpus,
+        members=members,
+        member_investigator=member_investigator,
+        member_budget=member_budget,
+        auxiliary=auxiliary,
+        auxiliary_base_url=auxiliary_base_url,
+        context_tokens=context_tokens,
         without=without or [],
         only=only,
     )

@@ -170,13 +170,18 @@ async def test_results_stand_in_the_order_of_their_calls(play: Play) -> None:
     assert told == ["slow", "fast"]
 
 
-async def test_an_overflowing_window_is_shortened_once(play: Play) -> None:
+async def test_an_overflowing_window_is_told_in_short_until_nothing_is_left_to_cut(play: Play) -> None:
     overflow = ModelTurn(stop="context_overflow")
-    outcome, _, model = await play([say("", chat()), overflow, say("", submit())])
+    long = call("chat", "long", messages=CHAT["messages"], samples=100, max_new_tokens=40)
+    outcome, folder, model = await play([say("", long), overflow, say("", submit())])
     assert outcome.status == "submitted"
     assert len(model.calls) == 3
-    again, _, _ = await play([say("", chat()), overflow, overflow])
+    assert [p["reason"] for p in of_type(folder, "compaction")] == ["overflow"]
+    again, _, _ = await play([say("", long), overflow, overflow])
     assert again.status == "limit:context"
+    # Nothing has been said yet that could be left out.
+    first, _, _ = await play([overflow])
+    assert first.status == "limit:context"
 
 
 async def test_a_refused_call_is_not_made(play: Play, tmp_path: Any) -> None:
