@@ -18,7 +18,7 @@ from marple.agent.edit_forecaster import EditForecaster
 from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.methods.predict_edit_blackbox import quoted_act
 from marple.agent.question_bank import load_questions
-from marple.agent.stating import at_least_halfway, at_most_about, claim, shown_by
+from marple.agent.stating import at_least_halfway, at_most_about, claim
 
 __all__ = ["METHOD", "DiagnoseBlackbox"]
 
@@ -36,6 +36,7 @@ class DiagnoseBlackbox(Script):
         self._shares: dict[bool, list[float]] = {True: [], False: []}
         self._evidence: list[str] = []
         self._calls: list[tuple[Done, Sequence[Example]]] = []
+        self._wrong: dict[str, float] = {}
 
     def play(self, tools: Sequence[str]) -> Play:
         """One look at every environment, then ``submit``."""
@@ -71,35 +72,31 @@ class DiagnoseBlackbox(Script):
 
     def _claims(self, statement: str, cause: str) -> list[dict[str, Any]]:
         """What was seen of the act: where no rule offers it, and where another rule does."""
-        offered, unoffered = (self._most(offers) for offers in (True, False))
+        offered, unoffered = ({"word": self._act, where: self._act} for where in ("condition", "without"))
         if cause == "goal":
-            return [claim(statement, 0.9, self._evidence, self._done_again(unoffered))]
+            return [claim(statement, 0.9, self._evidence, self._done_again(offers=False))]
         first = claim(statement, 0.9, self._evidence, self._not_done(unoffered))
         said = "where another rule offers the act it is done"
         if cause == "misreading":
-            return [claim(said, 0.9, self._evidence, self._done_again(offered)), first]
+            return [claim(said, 0.9, self._evidence, self._done_again(offers=True)), first]
         return [
             claim(f"{said} about as often as its own case asks", 0.9, self._evidence, self._not_done(offered)),
             first,
         ]
 
-    def _most(self, offers: bool) -> tuple[Done, dict[str, str]] | None:
-        """The call in which the act was done most where a prompt offers it, or where none does, and how it is read."""
-        found = []
+    def _done_again(self, *, offers: bool) -> dict[str, Any]:
+        """The act in the environment of the brief in which it was done most, of those where it is wrong."""
+        wrongly = [(share, text) for text, share in self._wrong.items() if (self._act in text) == offers]
+        _, most = max(wrongly, default=(0.0, ""))
         for call, examples in self._calls:
-            if any((self._act in example.text) == offers for example in examples):
-                part = {} if len(examples) == 1 else {"condition" if offers else "without": self._act}
-                read = {"word": self._act, **part}
-                if (value := shown_by(call, read)) is not None:
-                    found.append((value, call, read))
-        best = max(found, key=lambda one: one[0], default=None)
-        return None if best is None else (best[1], best[2])
+            if most in [example.text for example in examples]:
+                part = {} if len(examples) == 1 else {"condition": most}
+                return at_least_halfway(call, {"word": self._act, **part})
+        return {}
 
-    def _done_again(self, seen: tuple[Done, dict[str, str]] | None) -> dict[str, Any]:
-        return {} if seen is None else at_least_halfway(*seen)
-
-    def _not_done(self, seen: tuple[Done, dict[str, str]] | None) -> dict[str, Any]:
-        return {} if seen is None else at_most_about(*seen, slack=0.1)
+    def _not_done(self, part: dict[str, str]) -> dict[str, Any]:
+        """That the act is done no more, over the environments that are asked in one call."""
+        return at_most_about(self._calls[0][0], part, slack=0.1)
 
     def chance_fires(self, prompt: str, begins: str) -> float:
         """As often as in similar environments."""
@@ -111,6 +108,7 @@ class DiagnoseBlackbox(Script):
         self._forecaster.see(asked.example.text, share)
         if not rightly:
             self._shares[self._act in asked.example.text].append(share)
+            self._wrong[asked.example.text] = share
 
 
 def _mean(shares: Sequence[float]) -> float:
