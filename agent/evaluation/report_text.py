@@ -77,7 +77,7 @@ def reading(results: Mapping[str, Any]) -> list[str]:
             "organisms and 4 clean targets those of shares and their differences still held in 93 to 97 of 100 cases."
         )
     lines.append(
-        "Intervals of Brier loss and forecast skill are too narrow where nearly all runs go well: in simulations those "
+        "Intervals of Brier loss are too narrow where nearly all runs go well: in simulations those "
         "of an arm that is right nine times in ten held in 81 to 91 of 100 cases instead of 95."
     )
     if counts["unknown"]:

@@ -78,7 +78,8 @@ def test_every_form_has_the_same_numbers_of_every_arm() -> None:
             assert cell.split()[0] == value(name, one)
             if one["value"] is not None:
                 assert next(shown) == (one["value"], value(name, one))
-        for name in ("calls", "tokens", "target_tokens", "seconds"):
+    for row_ in RESULTS["headline"]:
+        for name in ("turns", "calls", "tokens", "target_tokens", "seconds"):
             assert next(shown)[0] == row_["costs"][name]
             assert in_csv(table="headline", arm=row_["arm"], measure=name)[0]["value"] == repr(row_["costs"][name])
     assert next(shown, None) is None
