@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from marple.agent.draining import Drain
+from marple.agent.evaluation.arms import Arm
 from marple.agent.evaluation.bench_pool import BenchPool
+from marple.agent.evaluation.estimate import estimate
+from marple.agent.evaluation.evaluating import EvaluationOptions, prepare
 from marple.agent.evaluation.executor import ExecutorOptions, Update
 from marple.agent.evaluation.folder import rows_in
 from marple.agent.evaluation.plain_table import plain_table
@@ -144,6 +148,27 @@ async def test_only_chooses_what_is_played(play: Evaluate, plan_of: PlanOf) -> N
     done, heard = await play(plan)
     assert done.statuses == {"submitted": 4}
     assert sum(update.what == "start" for update in heard) == 3
+
+
+async def test_a_dry_run_tells_the_price_and_leaves_nothing(play: Evaluate, plan_of: PlanOf, tmp_path: Path) -> None:
+    plan = plan_of("player", "scripted-blackbox", epochs=4, run_budget={"tokens": None, "calls": 3})
+    prepared = prepare(plan, tmp_path / "out", EvaluationOptions())
+    before = {arm.arm: arm for arm in estimate(prepared.samples, prepared.left, prepared.log)}
+    assert (before["player"].basis, before["player"].left, before["player"].target_tokens) == ("at most", 4, 8_000_000)
+    assert not (tmp_path / "out").exists()
+
+    await play(plan, only="player/*/1")
+    prepared = prepare(plan, tmp_path / "out", EvaluationOptions())
+    after = {arm.arm: arm for arm in estimate(prepared.samples, prepared.left, prepared.log)}
+    assert (after["player"].basis, after["player"].finished, after["player"].left) == ("measured", 1, 3)
+    assert (after["player"].cost, after["player"].target_tokens) == (3.0, 0.0)
+
+
+def test_a_price_that_is_not_known_is_unknown(plan_of: PlanOf, tmp_path: Path) -> None:
+    plan = replace(plan_of("prior"), arms=[Arm("mine", "llm", model="a/b")])
+    (arm,) = estimate(plan.samples(), plan.samples(), SampleLog(tmp_path / "none"))
+    assert arm.cost is None
+    assert arm.tokens == 400_000
 
 
 CHAT = {"messages": [{"role": "user", "content": "who are you"}], "max_new_tokens": 4}
