@@ -36,9 +36,9 @@ def texts_of(run: Path) -> Iterator[tuple[str, str, str]]:
         if event.type not in _PLUMBING:
             body = _clean(_joined(_strings(event.payload), _MOST - _DATA) + " " + _data(event, blobs))
             if body.strip():
-                yield body, event.id, event.type
+                yield body, event.id, _clean(event.type)
     for label in read_labels(run):
-        yield _clean(f"{label.label} {label.comment}"), label.event or "", "label"
+        yield _clean(f"{label.label} {label.comment}"), _clean(label.event or ""), "label"
 
 
 def _data(event: Event, blobs: BlobStore) -> str:

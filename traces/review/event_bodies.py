@@ -180,7 +180,12 @@ def _prediction(run: Opened, event: Event) -> Seen:
         "word": text(said.get("word")),
         "at_least": number(said.get("at_least")),
         "condition": text(said.get("condition")),
-        "outcome": outcome.payload if outcome else None,
+        "outcome": {
+            "happened": outcome.payload.get("happened") is True,
+            "text": text(outcome.payload.get("text")),
+        }
+        if outcome
+        else None,
         "outcome_id": outcome.id if outcome else "",
         "experiment": text(of(outcome.payload, "experiment")) if outcome else "",
     }

@@ -45,6 +45,26 @@ class Opened:
         """Of the folder."""
         return self.path.name
 
+    @property
+    def case(self) -> str:
+        """Id of the case; the folder's name where that is not known."""
+        return text(self.spec.get("case")) or self.name
+
+    @property
+    def arm(self) -> str:
+        """The investigator."""
+        return text(self.spec.get("investigator")) or "?"
+
+    @property
+    def model(self) -> str:
+        """Its model; '' where it has none."""
+        return text(self.spec.get("model"))
+
+    @property
+    def seed(self) -> str:
+        """The run's seed."""
+        return str(self.spec.get("seed", "–"))[:20]
+
     @functools.cached_property
     def by_id(self) -> Mapping[str, Event]:
         """The events by their ids."""

@@ -65,7 +65,7 @@ def _templates() -> Environment:
         "num": _num,
         "big": _big,
         "money": _money,
-        "url": lambda value: quote(str(value), safe=""),
+        "url": lambda value: quote(str(value).encode(errors="replace"), safe=""),
         "pct": lambda value: "–" if value is None else f"{100 * value:.0f} %",
     }
     made.globals |= {"asset_version": _asset_version(), "shape": shape}

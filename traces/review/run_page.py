@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from marple.traces.review.calibration import calibration
 from marple.traces.review.costs import spent_by_role, spent_by_tool
 from marple.traces.review.event_bodies import body
 from marple.traces.review.event_rows import event_row, event_rows
-from marple.traces.review.fields import mapping, of
+from marple.traces.review.fields import mapping, number, of, whole
 from marple.traces.review.following import wanted_of
 from marple.traces.review.opened import Opened
 from marple.traces.review.pages import failure, fragment, page
@@ -168,9 +168,20 @@ def head_of(run: Opened) -> dict[str, Any]:
         "roles": spent_by_role(run),
         "tools": spent_by_tool(run),
         "last": last,
-        "usage": mapping(of(run.result, "usage")),
-        "started": run.spec.get("created") if isinstance(run.spec.get("created"), int | float) else None,
+        "usage": _usage(mapping(of(run.result, "usage"))),
+        "started": number(run.spec.get("created")),
         "isolation": of(run.spec, "isolation", "isolation") or "",
+    }
+
+
+def _usage(said: Mapping[str, Any]) -> dict[str, Any]:
+    if not said:
+        return {}
+    counts = {name: whole(said.get(name)) for name in ("turns", "calls", "target_tokens")}
+    return {
+        **counts,
+        "seconds": number(said.get("seconds")),
+        "cost": number(of(said, "investigator", "cost_usd")),
     }
 
 

@@ -14,7 +14,8 @@ __all__ = ["Mark", "Timeline", "timeline"]
 
 WIDTH, LEFT, RIGHT = 960.0, 44.0, 92.0
 TOP, HEIGHT = 14.0, 220.0
-LANE = 30.0
+LANE = 46.0
+SURPRISES, EXPERIMENTS = TOP + HEIGHT + 14.0, TOP + HEIGHT + 32.0
 BUDGET = 64.0
 COLOURS = 8
 _BUDGETS = ("turns", "calls", "target_tokens", "tokens", "cost", "seconds")
@@ -76,7 +77,7 @@ def timeline(run: Opened) -> Timeline | None:
     """The picture of ``run``; None where nothing has happened that it could show."""
     placed = list(_placed(run.events))
     last = max((turn for _, turn in placed), default=0.0)
-    if not placed or last < 1:
+    if not placed or last <= 0:
         return None
     scale = _Scale(max(1.0, last))
     lines = _lines(placed)
@@ -158,13 +159,17 @@ def _lines(placed: Sequence[tuple[Event, float]]) -> list[Line]:
 
 
 def _experiments(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterator[Mark]:
-    y = TOP + HEIGHT + LANE / 2
     for event, turn in placed:
         if event.type == "tool_call" and event.payload.get("on_target"):
             ok = event.payload.get("status") == "ok"
             said = text(event.payload.get("text")).split("\n")[0][:140]
             yield Mark(
-                scale.x(turn), y, event.id, f"{event.id} {event.payload.get('tool')}: {said}", 4.0, "" if ok else "bad"
+                scale.x(turn),
+                EXPERIMENTS,
+                event.id,
+                f"{event.id} {event.payload.get('tool')}: {said}",
+                4.0,
+                "" if ok else "bad",
             )
 
 
@@ -175,7 +180,7 @@ def _surprises(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterator
             came = event.payload.get("happened") is True
             title = f"{event.id} {'came true' if came else 'did not come true'}, surprise {bits:.1f} bits"
             tone = "bad" if bits >= 1 else "good"
-            yield Mark(scale.x(turn), TOP + HEIGHT + LANE / 2, event.id, title, 5.0 + min(bits, 6.6), tone)
+            yield Mark(scale.x(turn), SURPRISES, event.id, title, 5.0 + min(bits, 6.6), tone)
 
 
 def _notes(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterator[Mark]:

@@ -47,7 +47,12 @@ def _steer(data: Mapping[str, Any], controls: Mapping[str, Any]) -> Iterator[Blo
         "Largest change in each control",
         ("control", "outcome at its largest dose", "fluent", "example"),
         [
-            (Cell(name), bar(found[-1].get("outcome")), _yes(found[-1].get("fluent")), _words(found[-1].get("example")))
+            (
+                Cell(name),
+                bar(found[-1].get("outcome")),
+                _yes(found[-1].get("fluent")),
+                _words(text(found[-1].get("example"))[:90]),
+            )
             for name, found in beside.items()
         ],
         untrusted=True,

@@ -114,6 +114,7 @@ def _differences(data: Mapping[str, Any], controls: Mapping[str, Any], first: st
         note=f"{len(found) - 20} more found" if len(found) > 20 else "" if found else "none",
     )
     marked = {text(row.get("ngram")) for row in found} | {text(one.get("word")) for one in rows(data.get("words"))}
+    marked = {one for one in marked if " " not in one}
     yield _replies(rows(data.get("replies")), first, second, marked)
     yield from _nulls(controls)
 
@@ -144,7 +145,7 @@ def _replies(found: Sequence[Mapping[str, Any]], first: str, second: str, words:
         head = (Cell(text(row.get("condition")) or text(row.get("set"))), Cell(text(row.get("prompt"))))
         if paired:
             one, other = items(row.get(first)), items(row.get(second))
-            shown.append((*head, _said(one, other, extra=words), _said(other, one, extra=words)))
+            shown.append((*head, _said(one, extra=words), _said(other, extra=words)))
         else:
             shown.append((*head, _said(items(row.get("replies")), extra=words)))
     return Table("Replies", columns, shown, note=_left_out(len(found)), untrusted=True)

@@ -9,6 +9,20 @@
     return answer.text();
   };
 
+  const run = $("#run");
+
+  // What can be scrolled sideways can be reached with keys.
+  const reachable = (root) => {
+    for (const node of all(".tablewrap, .picture, pre", root)) {
+      const scrolls = node.scrollWidth > node.clientWidth + 1 || node.scrollHeight > node.clientHeight + 1;
+      if (scrolls) node.tabIndex = 0;
+      else node.removeAttribute("tabindex");
+    }
+  };
+  reachable(document);
+  addEventListener("resize", () => reachable(document));
+  document.addEventListener("toggle", (event) => { if (event.target.open) reachable(event.target); }, true);
+
   // ---------------------------------------------------------------- light and dark, help
   $("#theme")?.addEventListener("click", () => {
     const dark = getComputedStyle(document.documentElement).colorScheme.includes("dark");
@@ -36,7 +50,7 @@
   const silence = () => {
     for (const node of all("[data-heard]")) {
       const heard = Number(node.dataset.heard);
-      if (!heard) continue;
+      if (!heard || (run && run.dataset.state !== "running")) continue;
       const seconds = Math.max(0, Date.now() / 1000 - heard);
       const said = seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
       if (node.id === "silent") node.textContent = seconds < 20 ? `last event ${said} ago` : `silent since ${said}`;
@@ -58,7 +72,6 @@
   if ($("#runs[data-live]")) setInterval(liveList, 4000);
 
   // ---------------------------------------------------------------- events
-  const run = $("#run");
   const runPath = run ? `/run/${encodeURIComponent(run.dataset.run)}` : "";
   const list = $("#list");
 
@@ -69,6 +82,7 @@
     try {
       body.innerHTML = await text(event.dataset.body);
       body.dataset.state = "there";
+      reachable(body);
     } catch (error) {
       body.textContent = `This event could not be loaded (${error.message}). Is the server still running?`;
       delete body.dataset.state;
@@ -80,8 +94,13 @@
 
   // A chunk that is far away is taken off the page and keeps its place by its height.
   const chunks = list ? all(".chunk", list) : [];
-  const heights = new Map();
-  const load = async (chunk) => {
+  const NEAR = 1200; // pixels above and below the window within which events are loaded
+  const KEPT = 6000; // and beyond which they are taken off again
+  const isFar = (chunk) => {
+    const place = chunk.getBoundingClientRect();
+    return place.bottom < -KEPT || place.top > innerHeight + KEPT;
+  };
+  const load = async (chunk, { keep = false } = {}) => {
     if (!chunk.classList.contains("waiting") || chunk.dataset.loading) return;
     chunk.dataset.loading = "yes";
     try {
@@ -90,10 +109,10 @@
       chunk.style.minHeight = "";
     } catch { /* the link in its place still works */ }
     delete chunk.dataset.loading;
+    if (!keep && isFar(chunk)) unload(chunk);
   };
   const unload = (chunk) => {
     if (chunk.classList.contains("waiting") || $("details.event[open]", chunk) || chunk.contains(document.activeElement)) return;
-    heights.set(chunk, chunk.offsetHeight);
     chunk.style.minHeight = `${chunk.offsetHeight}px`;
     chunk.classList.add("waiting");
     const link = document.createElement("a");
@@ -103,18 +122,26 @@
     chunk.replaceChildren(link);
   };
   if (list && chunks.length > 1) {
-    const usual = 34;
+    const there = chunks.find((one) => !one.classList.contains("waiting"));
+    const usual = there ? there.offsetHeight / (there.dataset.to - there.dataset.from + 1) : 24;
     for (const chunk of chunks) {
       if (!chunk.classList.contains("waiting")) continue;
-      chunk.style.minHeight = `${(chunk.dataset.to - chunk.dataset.from + 1) * usual * 0.66}px`;
+      chunk.style.minHeight = `${Math.round((chunk.dataset.to - chunk.dataset.from + 1) * usual)}px`;
     }
-    const near = new IntersectionObserver((seen) => {
-      for (const one of seen) if (one.isIntersecting) load(one.target);
-    }, { rootMargin: "1200px 0px" });
-    const far = new IntersectionObserver((seen) => {
-      for (const one of seen) if (!one.isIntersecting) unload(one.target);
-    }, { rootMargin: "6000px 0px" });
-    for (const chunk of chunks) { near.observe(chunk); far.observe(chunk); }
+    let due = 0;
+    const sweep = () => {
+      due = 0;
+      for (const chunk of chunks) {
+        const place = chunk.getBoundingClientRect();
+        if (place.bottom > -NEAR && place.top < innerHeight + NEAR) load(chunk);
+        else if (isFar(chunk)) unload(chunk);
+      }
+    };
+    const soon = () => { due ||= setTimeout(sweep, 80); };
+    addEventListener("scroll", soon, { passive: true });
+    addEventListener("resize", soon);
+    setInterval(soon, 1000);
+    sweep();
   }
   const chunkOf = (number) => all(".chunk", list).find((one) => number >= +one.dataset.from && number <= +one.dataset.to);
 
@@ -123,7 +150,7 @@
     const chunk = chunkOf(Number(id.slice(1)));
     if (!chunk) return false;
     while (chunk.dataset.loading) await new Promise((go) => setTimeout(go, 30));
-    if (chunk.classList.contains("waiting")) await load(chunk);
+    if (chunk.classList.contains("waiting")) await load(chunk, { keep: true });
     const event = document.getElementById(id);
     if (!event) return false;
     if (event.classList.contains("minor")) setMinor(true);
@@ -146,13 +173,10 @@
     if (await reach(link.dataset.event)) history.pushState(null, "", `#${link.dataset.event}`);
     else location.href = link.getAttribute("href");
   });
-  // The id in an event's line is a link to copy; a click on it opens the event like the rest of the line.
+  // What is opened is in the address, to be copied.
   list?.addEventListener("click", (event) => {
-    const id = event.target.closest("summary a.id");
-    if (!id || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    const details = id.closest("details");
-    details.open = !details.open;
+    const details = event.target.closest("details.event > summary")?.parentElement;
+    if (!details) return;
     select(details);
     history.replaceState(null, "", `#${details.id}`);
   });
