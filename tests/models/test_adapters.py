@@ -21,7 +21,7 @@ from marple.agent.models import (
     ToolSchema,
     UserMessage,
 )
-from marple.errors import ModelError, UsageError
+from marple.errors import AuthenticationError, ModelError, RateLimitError, UsageError
 from tests.models.provider_server import Answer, Call, Fault, Raw
 
 PARAMETERS = {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["prompt"]}
@@ -189,6 +189,27 @@ async def test_other_bad_requests_are_errors(provider, serve, opened):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, "authentication_error"), (403, "permission_error")])
+async def test_a_key_that_is_not_taken_has_its_own_error_and_is_not_tried_again(provider, serve, opened, status, code):
+    server = serve([Fault(status, "this key may not use this model", code)])
+    with pytest.raises(AuthenticationError, match=f"HTTP {status} {code}: this key") as raised:
+        await opened(provider, server).generate("", HELLO, [])
+    assert raised.value.status == status
+    assert len(server.requests) == 1
+
+
+async def test_cancelling_while_it_waits_to_try_again_asks_no_more(provider, serve, opened):
+    server = serve([Fault(429, "slow down", headers={"retry-after": "0.3"}), Answer(text="ok")])
+    task = asyncio.create_task(opened(provider, server).generate("", HELLO, []))
+    while not server.requests:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.5)
+    assert len(server.requests) == 1
+
+
 async def test_a_rate_limit_waits_as_long_as_the_server_says(provider, serve, opened):
     fault = Fault(429, "slow down and reduce the length of the messages", headers={"retry-after": "0.4"})
     server = serve([fault, Answer(text="ok")])
@@ -199,7 +220,7 @@ async def test_a_rate_limit_waits_as_long_as_the_server_says(provider, serve, op
 
 async def test_a_rate_limit_that_stays_is_no_overflow(provider, serve, opened):
     server = serve([Fault(429, "reduce the length of the messages", "rate_limit_error")])
-    with pytest.raises(ModelError, match="HTTP 429 rate_limit_error"):
+    with pytest.raises(RateLimitError, match="HTTP 429 rate_limit_error"):
         await opened(provider, server, max_retries=0).generate("", HELLO, [])
 
 
