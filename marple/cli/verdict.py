@@ -92,7 +92,7 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
     name, verdict = ("solved", scores["solved"]) if scores["cleared"] is None else ("cleared", scores["cleared"])
     mark = "[green]yes[/]" if verdict else "[red]no[/]"
     brier = f"   Brier {scores['brier']:.3f} (0 best, 2 worst)" if "brier" in scores else ""
-    console.print(f"  {name:10} {mark}{brier}")
+    console.print(f"  {name:10} {mark}{brier}{_own_score(scores)}")
     forecast, fires = scores.get("forecast"), scores.get("fires")
     if fires and fires["n"]:
         told = "nothing to tell apart" if fires["skill"] is None else f"skill {fires['skill']:+.2f}"
@@ -105,6 +105,15 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
             f"  forecasts  {forecast['accuracy']:.2f} right, skill {forecast['skill']:+.2f} "
             f"on {forecast['n']} of {forecast['n_total']} held-out prompts{where}"
         )
+
+
+def _own_score(scores: Mapping[str, Any]) -> str:
+    """The number by which a kind judges what is handed in, where it has one."""
+    if scores.get("average_precision") is not None:
+        chance = scores.get("base_rate")
+        beside = "" if chance is None else f" (1 best, {chance:.2f} by chance)"
+        return f"   average precision {scores['average_precision']:.2f}{beside}"
+    return "" if scores.get("score") is None else f"   score {scores['score']:.2f} (1 best)"
 
 
 def _safe(text: str) -> str:
