@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from marple.agent.affordances import check_choice
+from marple.agent.configuration import DEFAULT_MEMBERS, MEMBER_INVESTIGATORS, MOST_MEMBERS
 from marple.agent.investigators import load_investigators
 from marple.errors import UnknownNameError, UsageError
 from marple.tasks.budget import Budget
@@ -23,10 +24,18 @@ from marple.tasks.located import Located, read_located
 
 __all__ = ["ARM_KEYS", "CONTROLS", "Arm", "arms_in", "named_arms", "read_arms", "with_controls"]
 
-ARM_KEYS = ("name", "investigator", "model", "base_url", "effort", "without", "only", "budget")
+_TEXTS = ("model", "base_url", "effort", "auxiliary", "auxiliary_base_url", "member_investigator")
+ARM_KEYS = ("name", "investigator", *_TEXTS, "members", "without", "only", "budget")
 
 CONTROLS = ("prior", "scripted-blackbox")
 """The arms that an arm with a language model is never shown without."""
+
+_PLAYED_BY_OTHERS = {
+    "human": "a person plays it: marple run CASE --investigator human",
+    "mcp": "an outside agent plays it: marple serve-mcp CASE",
+    "shell": "somebody outside plays it: marple play",
+}
+"""Investigators that no evaluation can play by itself, and who does."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -46,11 +55,23 @@ class Arm:
     """The highest rung, or the one family, that is offered."""
     budget: Mapping[str, Any] = field(default_factory=dict)
     """Limits of one run that differ from the suite's and the case's."""
+    auxiliary: str | None = None
+    """Model that writes prompts for ``battery``."""
+    auxiliary_base_url: str | None = None
+    members: int | None = None
+    """Of an ensemble."""
+    member_investigator: str | None = None
+    """Who plays the members of an ensemble."""
 
     @property
     def needs_model(self) -> bool:
         """Whether a language model plays."""
         return self.model is not None
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What makes a run of this arm what it is, beside its limits; what is not said is left out."""
+        return {key: one for key, one in self.to_dict().items() if one and key not in ("name", "budget")}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -75,6 +96,8 @@ def named_arms(text: str) -> list[Arm]:
     for name in names:
         if name not in entries:
             raise UnknownNameError("arm", name, entries, hint="A YAML file of arms is named by its path.")
+        if name in _PLAYED_BY_OTHERS:
+            raise UsageError(f"{name} cannot be an arm: {_PLAYED_BY_OTHERS[name]}")
         if entries[name].needs_model:
             raise UsageError(
                 f"the arm {name} needs a model, which a comma list cannot name: write a file of arms with "
@@ -82,7 +105,7 @@ def named_arms(text: str) -> list[Arm]:
             )
         if names.count(name) > 1:
             raise UsageError(f"the arm {name} is there twice; repetitions are epochs: --epochs 2")
-    return [Arm(name, name) for name in names]
+    return [Arm(name, name, members=DEFAULT_MEMBERS if name == "ensemble" else None) for name in names]
 
 
 def read_arms(file: Path) -> list[Arm]:
@@ -127,31 +150,58 @@ def with_controls(arms: Sequence[Arm]) -> list[Arm]:
 
 def _arm(entry: Located) -> Arm:
     if isinstance(entry.value, str):
-        arm = Arm(entry.value, _investigator(entry))
+        members = DEFAULT_MEMBERS if entry.value == "ensemble" else None
+        arm = Arm(entry.value, _investigator(entry), members=members)
     else:
         keys = entry.mapping("an arm", ARM_KEYS)
         if "investigator" not in keys:
             entry.fail(f"an arm needs an `investigator` (valid: {', '.join(load_investigators())})")
-        texts = {key: keys[key].text(key) for key in ("model", "base_url", "effort") if key in keys}
+        texts = {key: keys[key].text(key) for key in _TEXTS if key in keys}
         investigator = _investigator(keys["investigator"])
         name = keys["name"].text("name") if "name" in keys else investigator
-        arm = Arm(
-            name, investigator, **texts, **_tools(keys), budget=budget_in(keys["budget"]) if "budget" in keys else {}
-        )
+        budget = budget_in(keys["budget"]) if "budget" in keys else {}
+        members = _members(keys) if investigator == "ensemble" else None
+        arm = Arm(name, investigator, **texts, **_tools(keys), budget=budget, members=members)
         if not _NAME.fullmatch(name):
             keys["name"].fail(f"the name {name!r} must be letters, digits, '.', '_' and '-', at most 64")
-    needs = load_investigators()[arm.investigator].needs_model
-    if needs and arm.model is None:
-        entry.fail(f"the investigator {arm.investigator} needs a `model`, for example openai-chat/NAME")
-    if not needs and (extra := [key for key in ("model", "base_url", "effort") if getattr(arm, key) is not None]):
-        entry.fail(f"the investigator {arm.investigator} uses no language model; leave out `{extra[0]}`", extra[0])
+    _check_model(entry, arm)
     return arm
+
+
+def _check_model(entry: Located, arm: Arm) -> None:
+    needs = load_investigators()[arm.investigator].needs_model
+    if needs is True and arm.model is None:
+        entry.fail(f"the investigator {arm.investigator} needs a `model`, for example openai-chat/NAME")
+    spoken = [key for key in ("model", "base_url", "effort") if getattr(arm, key) is not None]
+    if needs is False and spoken:
+        entry.fail(f"the investigator {arm.investigator} uses no language model; leave out `{spoken[0]}`", spoken[0])
+    of_members = [
+        key for key in ("members", "member_investigator") if isinstance(entry.value, dict) and key in entry.value
+    ]
+    if arm.investigator != "ensemble" and of_members:
+        entry.fail(f"the investigator {arm.investigator} has no members; leave out `{of_members[0]}`", of_members[0])
+    if arm.member_investigator not in (None, *MEMBER_INVESTIGATORS):
+        unknown = UnknownNameError("member investigator", str(arm.member_investigator), MEMBER_INVESTIGATORS)
+        entry.fail(str(unknown), "member_investigator")
+    if arm.member_investigator == "llm" and arm.model is None:
+        entry.fail("members that are llm need a `model`, for example openai-chat/NAME", "member_investigator")
+
+
+def _members(keys: Mapping[str, Located]) -> int:
+    if "members" not in keys:
+        return DEFAULT_MEMBERS
+    count = keys["members"].value
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_MEMBERS:
+        keys["members"].fail(f"members is {count!r:.60}; valid: a whole number from 1 to {MOST_MEMBERS}")
+    return count
 
 
 def _investigator(said: Located) -> str:
     name = said.text("an investigator")
     if name not in (entries := load_investigators()):
         said.fail(str(UnknownNameError("investigator", name, entries)))
+    if name in _PLAYED_BY_OTHERS:
+        said.fail(f"{name} cannot be an arm: {_PLAYED_BY_OTHERS[name]}")
     return name
 
 

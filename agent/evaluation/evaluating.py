@@ -197,7 +197,12 @@ def _close(investigator: Any) -> None:
 
 
 def _check_price(sample: Sample, config: RunConfig, budget: TotalBudget) -> None:
-    limited = budget.cost is not None or config.budget.cost is not None
-    if limited and config.model is not None and config.model not in load_prices(None):
-        limit = f"cost={budget.cost if budget.cost is not None else config.budget.cost}"
-        raise UsageError(f"budget {limit} needs the price of {config.model}: list it in {PRICES_VARIABLE}")
+    limit = budget.cost if budget.cost is not None else config.budget.cost
+    ends = config.case.endpoints
+    paid = (config.model, config.auxiliary, *((ends.target, ends.reference) if ends is not None else ()))
+    unknown = [name for name in paid if name is not None and name not in load_prices(None)]
+    if limit is not None and unknown:
+        raise UsageError(
+            f"the arm {sample.arm.name} on {sample.case}: budget cost={limit} needs the price of {unknown[0]}; list it "
+            f"in {PRICES_VARIABLE}"
+        )

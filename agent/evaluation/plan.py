@@ -91,8 +91,8 @@ class Plan:
     def _sample(self, arm: Arm, case: PlannedCase, epoch: int) -> Sample:
         seed = self.first_seed + epoch - 1
         budget = asdict(Budget(**case.budget).overridden(self.run_budget).overridden(arm.budget))
-        configuration = {name: value for name, value in arm.to_dict().items() if name not in ("name", "budget")}
-        key = digest_of(case.comparability, case.version, case.id, epoch, seed, budget, configuration, self.prompts)
+        prompts = self.prompts if arm.needs_model else ""
+        key = digest_of(case.comparability, case.version, case.id, epoch, seed, budget, arm.configuration, prompts)
         return Sample(key, arm, case.id, case.kind, epoch, seed, case.organism, budget, case.version, case.file)
 
     # ------------------------------------------------------------------------------ document

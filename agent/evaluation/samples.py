@@ -96,7 +96,18 @@ def config_of(job: Job) -> RunConfig:
         runs=Path(job.runs),
         without=arm.without,
         only=arm.only,
+        auxiliary=arm.auxiliary,
+        auxiliary_base_url=arm.auxiliary_base_url,
+        members=arm.members or 0,
+        member_investigator=_member(arm),
     )
+
+
+def _member(arm: Arm) -> str:
+    """Who plays the members of an ensemble; '' for every other investigator."""
+    if arm.members is None:
+        return ""
+    return arm.member_investigator or ("llm" if arm.model else "scripted-whitebox")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -87,6 +87,10 @@ MISTAKES = [
     ("suite: nano\narms:\n  - {investigator: prior, without: [saee]}", 3, "did you mean sae"),
     ("suite: nano\narms:\n  - {investigator: prior, only: 9}", 3, "unknown rung or family"),
     ("suite: nano\narms:\n  - {investigator: prior, budget: {call: 1}}", 3, "did you mean calls"),
+    ("suite: nano\narms:\n  - human", 3, "a person plays it"),
+    ("suite: nano\narms:\n  - {investigator: prior, members: 3}", 3, "has no members"),
+    ("suite: nano\narms:\n  - {investigator: ensemble, members: 65}", 3, "from 1 to 64"),
+    ("suite: nano\narms:\n  - {investigator: ensemble, member_investigator: llm}", 3, "need a `model`"),
     ("suite: nano\nsuite: open", 2, "there twice"),
 ]
 
@@ -154,7 +158,16 @@ def test_the_schemas_have_the_keys_that_the_readers_take() -> None:
     assert suite["arms"]["items"]["anyOf"][1]["properties"] == arm
 
 
-NAMES_ONLY = ("did you mean", "no case of", "unknown case", "cannot be read", "needs a `model`", "uses no language")
+NAMES_ONLY = (
+    "did you mean",
+    "no case of",
+    "unknown case",
+    "cannot be read",
+    "a `model`",
+    "uses no language",
+    "plays it",
+    "no members",
+)
 """Mistakes in what a name stands for, which no schema of a file can know."""
 
 
