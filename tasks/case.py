@@ -15,7 +15,16 @@ from marple.tasks.kind import BriefFacts, Kind, find_kind
 from marple.tasks.sources import Source
 from marple.tasks.truth import Truth
 
-__all__ = ["CASES_VARIABLE", "Case", "case_for_target", "case_in_file", "find_case", "list_cases", "twin_of"]
+__all__ = [
+    "CASES_VARIABLE",
+    "Case",
+    "case_for_target",
+    "case_in_file",
+    "find_case",
+    "list_cases",
+    "packaged_cases",
+    "twin_of",
+]
 
 CASES_VARIABLE = "MARPLE_CASES"
 """Environment variable with case files of the user's, or folders of them, separated as in PATH."""
@@ -184,7 +193,7 @@ def twin_of(case: Case) -> Case | None:
         return None
     from marple.tasks.case_files import read_cases
 
-    among = read_cases(Path(case.file), suite="user") if case.file is not None else _packaged()
+    among = read_cases(Path(case.file), suite="user") if case.file is not None else packaged_cases()
     if case.twin is not None:
         return next(one for one in among if one.id == f"{case.kind.name}/{case.twin}")
     name = case.id.partition("/")[2]
@@ -193,7 +202,7 @@ def twin_of(case: Case) -> Case | None:
 
 def _all_cases() -> list[Case]:
     cases: dict[str, Case] = {}
-    for case in (*_packaged(), *_of_recipes(), *_of_files()):
+    for case in (*packaged_cases(), *_of_recipes(), *_of_files()):
         known = cases.get(case.id)
         if known is not None and "user" in case.suites:
             raise UsageError(f"{case.file or 'a recipe'}: the case {case.id} is there already; give it another id")
@@ -202,7 +211,8 @@ def _all_cases() -> list[Case]:
 
 
 @functools.cache
-def _packaged() -> tuple[Case, ...]:
+def packaged_cases() -> tuple[Case, ...]:
+    """The cases of the suites that come with the package."""
     from marple.tasks.case_files import read_cases
 
     folder = resources.files("marple.tasks").joinpath("suites")

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marple.tasks.kind import Answer
 from marple.tasks.scores import binary_brier, log_score, quadratic_loss
-from marple.tasks.truth import Truth, normalise
+from marple.tasks.synonyms import meaning
+from marple.tasks.truth import Truth
 
 __all__ = ["SLACK", "RankedAnswer", "RankedCandidate", "check_probabilities", "score_answer", "score_ranked"]
 
@@ -67,7 +68,7 @@ def score_answer(truth: Truth, answer: RankedAnswer[Candidate]) -> dict[str, Any
 def score_ranked(truth: Truth, nothing: float, candidates: Sequence[tuple[Mapping[str, str], float]]) -> dict[str, Any]:
     """Score probabilities over nothing, the named candidates, and (what is left) something unnamed.
 
-    Candidates that say the same up to case, punctuation and filler words count as one.
+    Candidates that say the same in other words (`marple.tasks.synonyms`) count as one.
 
     Args:
         truth: the known answer.
@@ -84,7 +85,7 @@ def score_ranked(truth: Truth, nothing: float, candidates: Sequence[tuple[Mappin
     wrong: dict[tuple[tuple[str, str], ...], float] = {}
     for (slots, p), hit in zip(candidates, right, strict=True):
         if not hit:
-            same = tuple(sorted((name, normalise(text)) for name, text in slots.items()))
+            same = tuple(sorted((name, meaning(name, text)) for name, text in slots.items()))
             wrong[same] = wrong.get(same, 0.0) + p
     named = [nothing, mass_right, *wrong.values()]
     on_truth = 0 if truth.nothing_hidden else 1
