@@ -52,6 +52,8 @@ def finish(session: Session, materials: Materials, ending: str) -> dict[str, Any
 def _valid_status(session: Session, ending: str) -> str:
     """The ending, unless the target was never asked anything by an investigator that should have."""
     asked = any(event.payload["status"] == "ok" for event in session.experiments())
+    # What members found by experiments may be answered with as it is.
+    asked = asked or any(m["usage"]["calls"] for event in session.events("ensemble") for m in event.payload["members"])
     answered = bool(session.events("answer"))
     if answered and session.investigator.uses_target and not asked:
         return outcome("target_never_called")
