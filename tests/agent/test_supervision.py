@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedMo
 from marple.agent.run import RunOutcome, Watcher, launch, resume
 from marple.agent.supervising import cancel_interrupted
 from marple.errors import UsageError
-from marple.sandboxes.scratch import _private_parent
 from marple.traces import Event, RunFolder
 from marple.traces.control import request
 
@@ -89,12 +89,11 @@ async def test_a_run_on_a_shared_bench_is_cancelled_and_the_bench_goes_on(
     tiny: Path, bench: Bench, tmp_path: Path, moment: str
 ) -> None:
     pid = bench.pid
-    chats = [call("chat", CHAT)] * 50
-    outcome = await launch(
-        config(tiny, tmp_path), investigator=player(*chats), bench=bench, watcher=Outsider(moment, "cancel")
-    )
+    chats = [call("chat", CHAT)] * 1000
+    long = config(tiny, tmp_path, budget="turns=2000,calls=2000")
+    outcome = await launch(long, investigator=player(*chats), bench=bench, watcher=Outsider(moment, "cancel"))
     events = check_cancelled(outcome)
-    assert sum(event.type == "tool_call" for event in events) < 50
+    assert sum(event.type == "tool_call" for event in events) < 1000
     assert (bench.pid, bench.deaths) == (pid, 0)
     assert (await bench.call("chat", CHAT, seed=1)).data
     with pytest.raises(UsageError, match="is done"):
@@ -126,28 +125,39 @@ async def test_a_long_call_is_dropped_and_said_to_be(tiny: Path, bench: Bench, t
     assert bench.pid == pid
 
 
-async def test_an_own_worker_and_its_files_are_gone_with_a_cancelled_run(tiny: Path, tmp_path: Path) -> None:
-    before = set(_private_parent().iterdir())
+@pytest.fixture
+def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Path]]:
+    """What is staged now; nobody else stages in this test's directory."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    return lambda: list((tmp_path / "scratch").glob("*/*"))
+
+
+async def test_an_own_worker_and_its_files_are_gone_with_a_cancelled_run(
+    tiny: Path, tmp_path: Path, staging: Callable[[], list[Path]]
+) -> None:
     outcome = await launch(
         config(tiny, tmp_path),
         investigator=player(call("battery", LONG)),
         watcher=Outsider("call_start battery", "cancel"),
     )
-    check_cancelled(outcome)
-    assert set(_private_parent().iterdir()) <= before
+    events = check_cancelled(outcome)
+    assert events[0].payload["sandbox"]["stamp"]
+    assert staging() == []
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
-async def test_a_run_whose_worker_is_only_being_started_is_cancelled(tiny: Path, tmp_path: Path, delay: float) -> None:
-    before = set(_private_parent().iterdir())
-
+async def test_a_run_whose_worker_is_only_being_started_is_cancelled(
+    tiny: Path, tmp_path: Path, delay: float, staging: Callable[[], list[Path]]
+) -> None:
     class Early(Outsider):
         def launched(self, folder: RunFolder) -> None:
             asyncio.get_running_loop().call_later(delay, request, folder.path, "cancel")
 
-    outcome = await launch(config(tiny, tmp_path), investigator=player(), watcher=Early("", "cancel"))
+    long = player(call("battery", LONG))
+    outcome = await launch(config(tiny, tmp_path), investigator=long, watcher=Early("", "cancel"))
     assert [event.type for event in check_cancelled(outcome)][0] == "run_start"
-    assert set(_private_parent().iterdir()) <= before
+    assert staging() == []
 
 
 async def test_an_answer_before_the_cancel_is_kept_but_never_scored(tiny: Path, bench: Bench, tmp_path: Path) -> None:
