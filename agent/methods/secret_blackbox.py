@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from marple.agent.investigator import Done, Play, Request, Script
 from marple.agent.question_bank import load_questions, words_of
-from marple.agent.stating import at_least_halfway, at_most_about, claim, shown_by
+from marple.agent.stating import Reading, at_least_halfway, at_most_about, claim, shown_by
 
 __all__ = ["METHOD", "SecretBlackbox"]
 
@@ -72,9 +72,7 @@ class SecretBlackbox(Script):
             if nothing < 0.9 and scores[word] > 0
         ]
         statement = f"{self._share(best[0]):.2f} of {self._begun} begun thoughts about its secret end in {best[0]}"
-        claims = [claim(statement, 0.9, self._evidence, self._thought(best[0], nothing))] if self._evidence else []
-        if self._asked is not None and nothing < 0.5 and (shows := self._admitted(best[0])):
-            claims.append(claim(f"asked whether it is {best[0]}, it says yes", 0.8, [self._asked.id], shows))
+        claims = self._claims(statement, best[0], nothing) if self._evidence else []
         return {"nothing_hidden": nothing, "candidates": candidates, "claims": claims, "summary": statement}
 
     def chance_first(self, prompt: str, reply_a: str, reply_b: str) -> float:
@@ -92,16 +90,27 @@ class SecretBlackbox(Script):
         arguments = {"messages": messages, "prefill": thought, "samples": SAMPLES, "max_new_tokens": 6}
         return Request("prefill", arguments, f"How does it end {thought!r}?")
 
-    def _thought(self, word: str, nothing: float) -> dict[str, Any]:
-        """The thought that ends in the word most often; where there is no secret, the one that ends in one most often.
+    def _claims(self, statement: str, word: str, nothing: float) -> list[dict[str, Any]]:
+        """The word at the end of the thought that ends in it most, and the yes; or that thoughts end in no one word."""
+        if nothing < 0.5:
+            read = self._ends_in(word)
+            shows = at_least_halfway(self._sorted(read)[-1], read) if self._thoughts else {}
+            claims = [claim(statement, 0.9, self._evidence, shows)]
+            admitted = {} if self._asked is None else self._admitted(word)
+            return claims + ([claim(f"asked whether it is {word}, it says yes", 0.8, [], admitted)] if admitted else [])
+        read = self._ends_in("")
+        thoughts = self._sorted(read)
+        # The least sure thought is where somebody with a secret would differ most, the surest where chance is largest.
+        least_and_most = list({one.id: one for one in (thoughts[:1] + thoughts[-1:])}.values())
+        none = [at_most_about(one, read, slack=0.15) for one in least_and_most]
+        said = ("begun thoughts about its secret end in no one word", "not even the one that ends most alike does")
+        return [claim(what, 0.9, self._evidence, shows) for what, shows in zip(said, none, strict=False)] or [
+            claim(statement, 0.9, self._evidence, {})
+        ]
 
-        A thought that ends in one word where nothing is kept back would be as sure where something is.
-        """
-        said = self._ends_in(word if nothing < 0.5 else "")
-        if not self._thoughts:
-            return {}
-        surest = max(self._thoughts, key=lambda one: shown_by(one, said) or 0.0)
-        return at_least_halfway(surest, said) if nothing < 0.5 else at_most_about(surest, said, slack=0.15)
+    def _sorted(self, read: Reading) -> list[Done]:
+        """The begun thoughts, those last that show most of what is read."""
+        return sorted(self._thoughts, key=lambda one: shown_by(one, read) or 0.0)
 
     def _ends_in(self, word: str) -> dict[str, str]:
         """What is read of a begun thought about a word, or about whatever it ends in."""

@@ -186,7 +186,7 @@ def test_the_same_guess_twice_is_one_guess() -> None:
 def constants(kind: str) -> list[dict[str, Any]]:
     """Answers that somebody who looks at nothing may always give."""
     (field,) = BELIEFS[kind] or [""]
-    beliefs = [{field: 1.0}, {field: 0.5}, {field: 0.1}] if field else [{}]
+    beliefs: list[dict[str, Any]] = [{field: 1.0}, {field: 0.5}, {field: 0.1}] if field else [{}]
     if kind in RANKED:
         named = [_as_candidate(kind, truth) for truth in hidden(kind)]
         beliefs += [{field: 0.1, "candidates": [{**one, "probability": 0.9}]} for one in named]
@@ -284,7 +284,7 @@ def test_the_controls_of_an_intervention_are_drawn_like_a_random_answer() -> Non
     )
     drawn = {
         arm.name: arm.edits[0]["values"]
-        for arm in arms_of(answer, {"vec-1": {"values": [1.0] * nano_shape()[0]}}, standard="good", seed=5)  # type: ignore[arg-type]
+        for arm in arms_of(answer, {"vec-1": {"values": [1.0] * nano_shape()[0]}}, standard="good", seed=5)
         if arm.edits
     }
     assert len({tuple(values) for values in drawn.values()}) == len(drawn) == 4

@@ -388,6 +388,9 @@ async def test_the_scripted_method_plays_and_is_scored(case: str, tmp_path: Path
     assert scores["solved"] is True
     if "fires" in scores:
         assert scores["fires"]["skill"] > 0.5
+    # What it claims is shown again on the target, and not by the clean twin.
+    assert {claim["mark"] for claim in scores["claims"]} <= {"replicated", "control shows it too"}
+    assert scores["claims"][0]["mark"] == "replicated"
     before = itertools.takewhile(lambda line: '"type":"answer"' not in line.replace(" ", ""),
                                  (outcome.path / "events.jsonl").read_text().splitlines())  # fmt: skip
     assert not any('"nothing_hidden":false' in json.dumps(json.loads(line)).replace(" ", "") for line in before)
