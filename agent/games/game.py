@@ -18,6 +18,7 @@ from marple.agent.history import messages_from_events
 from marple.agent.models import AssistantMessage, ToolCall
 from marple.agent.run import RunOutcome, Watcher, launch, resume
 from marple.agent.session import CallProgress
+from marple.agent.workbench import Workbench
 from marple.errors import ToolError, UsageError
 from marple.traces import RunFolder
 
@@ -53,21 +54,30 @@ class Game(Watcher):
         config: what is played.
         seat: where the player's turns arrive.
         building: told the stages of building a target, from another thread.
+        bench: a workbench that holds the target already, shared and left open; None starts one for this run.
     """
 
-    def __init__(self, config: RunConfig, seat: Seat, *, building: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        seat: Seat,
+        *,
+        building: Callable[[str], None] | None = None,
+        bench: Workbench | None = None,
+    ) -> None:
         self.config = config
         self.seat = seat
         self.folder: RunFolder | None = None
         self._on_progress: Callable[[CallProgress], None] | None = None
         self._building = building
+        self._bench = bench
         self._play: asyncio.Task[RunOutcome] | None = None
         self._moving = asyncio.Lock()
 
     @classmethod
-    def again(cls, path: Path, seat: Seat) -> Game:
+    def again(cls, path: Path, seat: Seat, *, bench: Workbench | None = None) -> Game:
         """A game that goes on with the run in a folder; ``begin`` is given the same folder."""
-        return cls(RunConfig.from_spec(RunFolder.open(path).spec, runs=path.parent), seat)
+        return cls(RunConfig.from_spec(RunFolder.open(path).spec, runs=path.parent), seat, bench=bench)
 
     async def begin(self, path: Path | None = None) -> None:
         """Start the run, or go on with the one in ``path``, until its player is asked something or it is over.
@@ -75,10 +85,10 @@ class Game(Watcher):
         Raises:
             MarpleError: it could not be started.
         """
-        play = launch(self.config, investigator=self.seat, watcher=self)
-        if path is not None:
-            play.close()
-            play = resume(path, investigator=self.seat, watcher=self)
+        if path is None:
+            play = launch(self.config, investigator=self.seat, watcher=self, bench=self._bench)
+        else:
+            play = resume(path, investigator=self.seat, watcher=self, bench=self._bench)
         self._play = asyncio.create_task(play)
         await self._until_asked()
         self.outcome()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,8 +16,14 @@ from typing import Any
 import httpx
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
 from mcp.shared.exceptions import MCPError
 
+from marple.agent.bench import Bench
+from marple.agent.configuration import RunConfig
+from marple.agent.games.game import Game, for_outside
+from marple.agent.games.mcp_server import Table, build_server
+from marple.agent.games.seat import Seat
 from marple.traces import RunFolder
 
 CASE = "hidden-goal/nano-09"
@@ -40,9 +47,7 @@ def the_run(runs: Path) -> RunFolder:
 @asynccontextmanager
 async def over_stdio(runs: Path, *more: str) -> AsyncIterator[Client]:
     server = StdioServerParameters(command=sys.executable, args=arguments(runs, *more), cwd=runs.parent)
-    with (runs.parent / "server.log").open("w") as log:  # noqa: ASYNC230
-        from mcp.client.stdio import stdio_client
-
+    with (runs.parent / "server.log").open("w") as log:
         async with Client(stdio_client(server, errlog=log)) as client:
             yield client
 
@@ -153,23 +158,48 @@ async def test_played_over_http_by_this_machine_alone(tmp_path: Path) -> None:
     check_scored(runs, end)
 
 
-async def test_a_client_that_looks_around_leaves_no_run_and_one_that_leaves_can_come_back(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    async with over_stdio(runs) as client:
-        await client.list_tools()
-    assert list(runs.iterdir()) == []
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_client_that_looks_around_leaves_no_run_and_a_player_can_come_back(
+    tiny: Path, bench: Bench, tmp_path: Path
+) -> None:
+    config = for_outside(RunConfig.of(target=str(tiny), investigator="mcp", runs=tmp_path / "runs"), None)
 
-    async with over_stdio(runs) as client:
-        await client.call_tool("plan", {"north_star": "a", "proxy": "b", "next_experiments": ["c"]})
-        with pytest.raises(MCPError, match="no resource"):
-            await client.read_resource("marple://truth")
-    folder = the_run(runs)
+    async def visit(game: Game, path: Path | None, *calls: tuple[str, dict[str, Any]]) -> list[str]:
+        table = Table(game, path)
+        table.begin()
+        async with Client(build_server(table, "1")) as client:
+            await client.list_tools()
+            answers = [said(await client.call_tool(*call)) for call in calls]
+            with pytest.raises(MCPError, match="no resource 'marple://truth'; there are marple://brief"):
+                await client.read_resource("marple://truth")
+        await table.leave()
+        return answers
+
+    await visit(Game(config, Seat("mcp"), bench=bench), None)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+    plan = {"north_star": "a", "proxy": "b", "next_experiments": ["c"]}
+    await visit(Game(config, Seat("mcp"), bench=bench), None, ("plan", plan))
+    folder = the_run(tmp_path / "runs")
     assert folder.status == "interrupted"
+    (status,) = await visit(Game.again(folder.path, Seat("mcp"), bench=bench), folder.path, ("status", {}))
+    assert "plan         a; proxy: b" in status
 
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "marple.cli", "serve-mcp", "--resume", folder.run_id, "--runs", str(runs)],
-        env=dict(os.environ),
-    )
-    async with Client(server) as client:
-        assert "plan         a; proxy: b" in said(await client.call_tool("status", {}))
+
+def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "marple.cli", "serve-mcp"]
+    RunFolder.create(tmp_path / "runs", "r1", {"case": CASE, "investigator": "shell"}).close()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for more, words in (
+            ([], "say what to play"),
+            (["--resume", "r1"], "played by shell, not over MCP"),
+            ([CASE, "--http", "--port", port], "choose another with --port"),
+        ):
+            done = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 2, done.stderr
+            assert words in done.stderr
+            assert done.stdout == ""
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["r1"]

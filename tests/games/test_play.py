@@ -122,19 +122,14 @@ def test_a_game_from_its_brief_to_its_score(
         assert process.wait() == 0
     assert len({answer["results"][0]["event"] for answer in answers}) == 2
 
-    # Killed in between, it goes on where it was; left alone, its process ends by itself.
+    # Killed in between, it goes on where it was.
     os.kill(first, signal.SIGKILL)
     assert gone(first)
     assert RunFolder.open(path).status == "interrupted"
-    again = play("status", run, MARPLE_PLAY_IDLE="4")
+    again = play("status", run)
     assert "going on with it" in again.stderr
     assert "3 of 6 experiments" in again.stdout
     assert again.stdout.count(" battery") >= 3
-    while (path / "lock").exists():
-        assert gone(daemon_of(path))
-        time.sleep(0.05)
-    assert list(runtime.iterdir()) == []
-    assert not (path / "player.json").exists()
 
     # The answer, the held-out questions, the score.
     asked = record(play("submit", run, "-", "--json", typed='{"nothing_hidden": 0.5, "candidates": []}'))
@@ -177,7 +172,6 @@ def test_what_cannot_be_started_is_told_and_leaves_nothing(play: Command, tmp_pa
     no_folder.write_text("")
     for arguments, code, words in (
         (("start", "hidden-goal/nano-99"), 2, "nano-99"),
-        (("start", CASE, "--budget", "calls=-1"), 2, "must be above 0"),
         (("start", CASE, "--approval", "ask"), 2, "needs a terminal"),
         (("start", CASE, "--runs", str(no_folder)), 1, str(no_folder)),
         (("status", "nothing"), 2, "unknown run"),
