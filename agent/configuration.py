@@ -13,31 +13,32 @@ from typing import Any, Self
 
 from marple.agent.affordances import check_left, offered_tools
 from marple.agent.approval import open_approver
+from marple.agent.case_choice import case_of, check_models, file_or_case, own_case, target_of
 from marple.agent.efforts import effort_of
-from marple.agent.endpoint_bench import open_endpoint
+from marple.agent.ensemble_options import (
+    DEFAULT_MEMBERS,
+    MEMBER_INVESTIGATORS,
+    MOST_MEMBERS,
+    members_in,
+    members_of,
+    members_said,
+)
 from marple.agent.investigator import Investigator
 from marple.agent.members import member_seed
 from marple.agent.models import PRICES_VARIABLE, load_prices
 from marple.agent.models.windows import context_window
 from marple.agent.prompt_files import prompt_versions
 from marple.agent.prompt_writing import open_writer
-from marple.errors import CorruptTraceError, TargetRefusedError, UnknownNameError, UsageError
+from marple.errors import CorruptTraceError, UsageError
 from marple.sandboxes import choose_backend
 from marple.tasks.budget import Budget
-from marple.tasks.case import Case, case_for_target, case_in_file, find_case
-from marple.tasks.endpoints import Endpoints, endpoints_of
-from marple.tasks.materials import prepare
-from marple.tools.target.checkpoint import check_target_dir, find_target
+from marple.tasks.case import Case
+from marple.tasks.endpoints import endpoints_of
 
-__all__ = ["DEFAULT_RUNS", "RunConfig", "check_beside"]
+__all__ = ["DEFAULT_MEMBERS", "DEFAULT_RUNS", "MEMBER_INVESTIGATORS", "MOST_MEMBERS", "RunConfig", "check_beside"]
 
 DEFAULT_RUNS = Path("runs")
 """Where run folders go unless told otherwise, relative to the working directory."""
-
-DEFAULT_MEMBERS, MOST_MEMBERS = 5, 64
-"""Members of an ensemble."""
-
-MEMBER_INVESTIGATORS = ("llm", "prior", "scripted-blackbox", "scripted-whitebox")
 
 LEAST_WINDOW = 4096
 """Smallest window that can be said, in tokens."""
@@ -124,11 +125,11 @@ class RunConfig:
         if case is not None and (extra := [name for name, value in given.items() if value is not None]):
             raise UsageError(f"the case {case} brings its own; leave out --{extra[0]} {given[extra[0]]}")
         if case is not None:
-            found = _file_or_case(case)
+            found = file_or_case(case)
         else:
             urls = {"target_url": target_base_url, "reference_url": reference_base_url}
-            found = _own_case(str(target), reference, endpoints_of(str(target), reference, **urls), question or "")
-        _check_models(found, saes=bool(saes))
+            found = own_case(str(target), reference, endpoints_of(str(target), reference, **urls), question or "")
+        check_models(found, saes=bool(saes))
         check_beside(saes, corpus)
         check_left(found.affordances, case=found.id, without=without, only=only)
         open_approver(options.get("approval", "auto"))
@@ -146,7 +147,7 @@ class RunConfig:
         if unknown:
             raise UsageError(f"budget cost={limits.cost} needs the price of {unknown[0]}: list it in {PRICES_VARIABLE}")
         beside: dict[str, Any] = {"saes": tuple(saes), "corpus": corpus}
-        beside |= _members_of(investigator, members, member_investigator, limits, member_budget, options.get("model"))
+        beside |= members_of(investigator, members, member_investigator, limits, member_budget, options.get("model"))
         return cls(found, investigator, limits, without=tuple(without), only=only, **beside, **options)
 
     def new_run_id(self) -> str:
@@ -160,7 +161,7 @@ class RunConfig:
             "case": self.case.id,
             "kind": self.case.kind.name,
             "comparability": self.case.kind.comparability,
-            **_target_of(self.case),
+            **target_of(self.case),
             "affordances": list(self.played.affordances),
             "without": list(self.without),
             "only": self.only,
@@ -173,7 +174,9 @@ class RunConfig:
             "context_tokens": self.window(investigator.model_name),
             "auxiliary": self.auxiliary,
             "auxiliary_base_url": self.auxiliary_base_url,
-            **self._ensemble(),
+            **members_said(
+                self.members, self.member_investigator, own=self.budget, each=self.member_budget or self.budget
+            ),
             "seed": self.seed,
             "budget": asdict(self.budget),
             "approval": self.approval,
@@ -197,14 +200,6 @@ class RunConfig:
             member_budget=None,
         )
 
-    def _ensemble(self) -> dict[str, Any]:
-        if not self.members:
-            return {}
-        each = self.member_budget or self.budget
-        total = {name: _sum(getattr(self.budget, name), getattr(each, name), self.members) for name in Budget.names()}
-        said = {"members": self.members, "member_investigator": self.member_investigator}
-        return {"ensemble": {**said, "member_budget": asdict(each), "total_budget": total}}
-
     def window(self, model: str | None) -> int | None:
         """Tokens that the window of this run's investigator holds; None for one without a model."""
         return None if model is None else self.context_tokens or context_window(model)
@@ -218,7 +213,7 @@ class RunConfig:
             UnknownNameError: the case is gone since.
         """
         try:
-            case = _case_of(spec)
+            case = case_of(spec)
             return cls(
                 case=case,
                 investigator=spec["investigator"],
@@ -235,44 +230,12 @@ class RunConfig:
                 without=tuple(spec.get("without", ())),
                 only=spec.get("only"),
                 context_tokens=spec.get("context_tokens"),
-                **_members_in(spec),
+                **members_in(spec),
                 auxiliary=spec.get("auxiliary"),
                 auxiliary_base_url=spec.get("auxiliary_base_url"),
             )
         except (KeyError, TypeError) as error:
             raise CorruptTraceError(f"run.json cannot be resumed: {error!r} is missing or wrong") from error
-
-
-def _members_of(
-    investigator: str, members: int | None, who: str | None, limits: Budget, budget: str | None, model: str | None
-) -> dict[str, Any]:
-    """The members of an ensemble; nothing for another investigator."""
-    if investigator != "ensemble":
-        given = {"members": members, "member-investigator": who, "member-budget": budget}
-        if extra := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"--{extra[0]} is for --investigator ensemble; {investigator} has no members")
-        return {}
-    count = DEFAULT_MEMBERS if members is None else members
-    if not 1 <= count <= MOST_MEMBERS:
-        raise UsageError(f"members {count} must be from 1 to {MOST_MEMBERS}; for example --members {DEFAULT_MEMBERS}")
-    who = who or ("llm" if model else "scripted-whitebox")
-    if who not in MEMBER_INVESTIGATORS:
-        raise UnknownNameError("member investigator", who, MEMBER_INVESTIGATORS)
-    if who == "llm" and model is None:
-        raise UsageError("members that are llm need a model, for example --model openai-chat/NAME --base-url URL")
-    return {"members": count, "member_investigator": who, "member_budget": limits.with_text(budget) if budget else None}
-
-
-def _members_in(spec: Mapping[str, Any]) -> dict[str, Any]:
-    said = spec.get("ensemble")
-    if not said:
-        return {}
-    budget = Budget(**said["member_budget"])
-    return {"members": said["members"], "member_investigator": said["member_investigator"], "member_budget": budget}
-
-
-def _sum(own: float | None, each: float | None, count: int) -> float | None:
-    return None if own is None or each is None else own + count * each
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -298,64 +261,6 @@ def check_beside(saes: Sequence[Path], corpus: Path | None) -> None:
             raise UsageError(f"there is no directory {str(path)!r} with a sparse autoencoder")
     if corpus is not None and not corpus.is_file():
         raise UsageError(f"there is no corpus {str(corpus)!r}: it is a JSONL file with one transcript a line")
-
-
-def _file_or_case(name: str) -> Case:
-    """The case in a user's file, or the one with this id."""
-    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        return case_in_file(Path(name))
-    return find_case(name)
-
-
-def _own_case(target: str, reference: str | None, endpoints: Endpoints | None, question: str) -> Case:
-    """A case on a user's model; the reference of an adapter is the model it was trained on unless another is named."""
-    if endpoints is None:
-        checkpoint = check_target_dir(find_target(target))
-        if reference is None and checkpoint.kind == "adapter":
-            if not checkpoint.base:
-                raise TargetRefusedError(f"the adapter {target!r} names no base model; name it with --reference")
-            reference = checkpoint.base
-        if reference is not None:
-            check_target_dir(find_target(reference))
-    return case_for_target(target, reference=reference, endpoints=endpoints, question=question)
-
-
-def _check_models(case: Case, *, saes: bool) -> None:
-    """Refuse a target that is not there or cannot load, before a run folder is made; fetches what the hub has."""
-    if case.endpoints is not None:
-        if saes:
-            raise UsageError("a target that is an endpoint takes no --sae: its weights are not here")
-        open_endpoint(case.endpoints.target, case.endpoints.target_url)
-        if case.endpoints.reference is not None:
-            open_endpoint(case.endpoints.reference, case.endpoints.reference_url)
-    elif case.target is not None:
-        prepare(case)
-
-
-def _target_of(case: Case) -> dict[str, Any]:
-    """What is examined, as far as the case's id does not say it. What a suite names stays out, for names can tell."""
-    own = case.suites == ("own",)
-    endpoints = case.endpoints if own else None
-    names = {"target": case.target, "reference": case.reference}
-    said: dict[str, Any] = {name: one.name if own and one else None for name, one in names.items()}
-    if endpoints is not None:
-        said |= {"target": endpoints.target, "reference": endpoints.reference, "endpoints": endpoints.to_dict()}
-    return (
-        said
-        | ({"question": case.question} if own else {})
-        | ({"case_file": str(Path(case.file).resolve())} if case.file else {})
-    )
-
-
-def _case_of(spec: Mapping[str, Any]) -> Case:
-    """The case that a run folder was made for."""
-    if spec.get("case_file"):
-        return case_in_file(Path(spec["case_file"]), spec["case"])
-    if spec["target"] is None:
-        return find_case(spec["case"])
-    endpoints = Endpoints(**spec["endpoints"]) if spec.get("endpoints") else None
-    question = spec.get("question", "")
-    return case_for_target(spec["target"], reference=spec["reference"], endpoints=endpoints, question=question)
 
 
 def _versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marple.agent.boundary import result_in_short, view
+from marple.agent.investigator import NOTEBOOK_TOOLS
 from marple.agent.models import ModelTurn
 from marple.traces import Event
 
@@ -17,8 +18,6 @@ LINES_LEFT = 24
 
 _ARGUMENTS = 120
 _SAID = 200
-_READING = ("read_result",)
-_NOTEBOOK = ("plan", "hypothesis", "predict", "note", "submit")
 
 
 def notebook_view(events: Sequence[Event], field: str) -> str:
@@ -65,7 +64,7 @@ def calls_in_short(events: Sequence[Event], field: str, *, most: int | None = No
             turn = ModelTurn.from_dict(event.payload["turn"])
             if turn.text.strip():
                 lines.append(view({"you said": _cut(" ".join(turn.text.split()), _SAID)}, field))
-        elif event.type == "tool_call" and event.payload["tool"] not in (*_NOTEBOOK, *_READING):
+        elif event.type == "tool_call" and event.payload["tool"] not in NOTEBOOK_TOOLS:
             call = f"{event.payload['tool']} {_arguments(event.payload.get('arguments'))}"
             lines.append(result_in_short(event, field, call=call))
     left_out = 0 if most is None else max(0, len(lines) - most)
