@@ -72,9 +72,7 @@ async def unless_cancelled(folder: RunFolder, work: Coroutine[Any, Any, _T]) -> 
     working = asyncio.ensure_future(work)
     asking = asyncio.ensure_future(_until_cancel_is_asked(folder.path))
     try:
-        # Asked for before there was anything to cancel: then nothing is begun.
-        if not _is_to_be_cancelled(folder.path):
-            await asyncio.wait({working, asking}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, asking}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         await _end(working)

@@ -212,8 +212,9 @@ async def test_a_pause_keeps_the_worker_and_stops_the_clock(tiny: Path, bench: B
     assert bench.pid == pid
 
 
+@pytest.mark.parametrize("moment", ["run_start", "tool_call chat"])
 async def test_a_paused_run_whose_process_is_stopped_is_interrupted_and_goes_on_later(
-    tiny: Path, bench: Bench, tmp_path: Path
+    tiny: Path, bench: Bench, tmp_path: Path, moment: str
 ) -> None:
     from marple.agent.draining import Drain
 
@@ -225,11 +226,12 @@ async def test_a_paused_run_whose_process_is_stopped_is_interrupted_and_goes_on_
         drain.ask("a test")
 
     script = (call("chat", CHAT), call("chat", CHAT), call("submit", ANSWER))
-    watcher = Outsider("tool_call chat", "pause", then=stop)
+    watcher = Outsider(moment, "pause", then=stop)
     first = await launch(
         config(tiny, tmp_path), investigator=player(*script), bench=bench, watcher=watcher, drain=drain
     )
     assert first.status == "interrupted"
+    assert RunFolder.open(first.path).events()[-1].type == "control"  # the step that waited has not begun
     request(first.path, "go")
     done = await resume(first.path, investigator=player(*script), bench=bench)
     assert done.status == "submitted"
