@@ -1,7 +1,7 @@
 """Claims checked: the calls they cite are made again with fresh seeds, on the target and on a control.
 
-The control of an organism is its sibling from the same recipe: what both show comes of the recipe. That of a user's own
-target is its reference. Nothing of it is charged to the investigator's budget.
+What the control is, `marple.tasks.materials.control_of` says: a sibling from the same recipe, a case's twin, or the
+reference. Nothing of it is charged to the investigator's budget.
 """
 
 from __future__ import annotations
@@ -11,29 +11,25 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from marple.agent.effects import Effect, Measured, measure, own_effect, predicted_effect, stated_effect
+from marple.agent.effects import Effect, measure
+from marple.agent.marking import claim_effects
 from marple.agent.session import Session
 from marple.agent.trying import answer_of
 from marple.agent.workbench import Workbench
 from marple.errors import MarpleError, SandboxError, StorageError, ToolError
-from marple.tasks.kind import Claim
 from marple.tools.contract import ToolResult
-from marple.traces import Event
 
-__all__ = ["MOST_CALLS", "Mark", "OpenControl", "claim_marks", "replicate", "replication_scores"]
+__all__ = ["MOST_CALLS", "OpenControl", "replicate"]
 
 MOST_CALLS = 12
 """Cited calls that are made again."""
-
-Mark = Literal["replicated", "not replicated", "control shows it too", "not re-runnable"]
 
 OpenControl = Callable[[], Awaitable[Workbench | None]]
 """Opens the control's workbench; None where there is no control."""
 
 _HANDLE = re.compile(r"[a-z]+-[0-9a-f]{8,}")
-_NOT_RUN = "it was not run again"
 
 
 async def replicate(session: Session, open_control: OpenControl) -> None:
@@ -162,85 +158,16 @@ class _Control:
             await self._bench.close()
 
 
-def claim_marks(session: Session) -> list[dict[str, Any]]:
-    """For every claim of the frozen answer its ``mark`` and, where that needs one, the ``reason``."""
-    answer = answer_of(session)
-    made = {event.payload["call"]: event.payload for event in session.events("replication")}
-    return [_mark(_claim_effects(session, claim), made) for claim in (answer.claims if answer else ())]
-
-
-def replication_scores(session: Session) -> dict[str, Any]:
-    """``claims``, their marks, and ``replication``, how many of them were replicated; empty without any claim."""
-    marks = claim_marks(session)
-    if not marks:
-        return {}
-    replicated = sum(mark["mark"] == "replicated" for mark in marks)
-    return {"claims": marks, "replication": {"n": replicated, "n_total": len(marks)}}
-
-
-def _mark(effects: Sequence[tuple[str, Effect]], made: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    if not effects:
-        return _said("not re-runnable", "no stated effect")
-    each = [_effect_mark(call, effect, made.get(call, {"reason": _NOT_RUN})) for call, effect in effects]
-    order: Sequence[Mark] = ("not replicated", "control shows it too", "not re-runnable", "replicated")
-    return min(each, key=lambda one: order.index(one["mark"]))
-
-
-def _effect_mark(call: str, effect: Effect, made: Mapping[str, Any]) -> dict[str, str]:
-    row = next((row for row in made.get("effects", ()) if row["effect"] == effect), None)
-    if row is None:
-        return _said("not re-runnable", f"{call}: {made.get('reason', _NOT_RUN)}")
-    target, control = (row[arm] and Measured(**row[arm]) for arm in ("target", "control"))
-    if target.value is None:
-        what = "number" if effect["sort"] == "number" else "replies"
-        return _said("not re-runnable", f"{call} has no {what} that the effect speaks of")
-    if not target.appears:
-        return _said("not replicated", f"{call} shows {_value(target)} now")
-    if control is not None:
-        mark: Mark = "control shows it too" if control.appears else "replicated"
-        return _said(mark, f"{call} shows {_value(target)}, on the control {_value(control)}")
-    if "control_reason" in made:
-        return _said("not re-runnable", f"{call}: {made['control_reason']}")
-    return _said("replicated", f"{call} shows {_value(target)}; there is no control")
-
-
-def _said(mark: Mark, reason: str) -> dict[str, str]:
-    return {"mark": mark, "reason": reason}
-
-
-def _value(measured: Measured) -> str:
-    return f"{measured.value:.2f}" if isinstance(measured.value, float) else str(measured.value)
-
-
 def _effects_by_call(session: Session) -> dict[str, list[Effect]]:
     """What is to be measured on each call, those of the claims held most likely first."""
     answer = answer_of(session)
     wanted: dict[str, list[Effect]] = {}
     for claim in sorted(answer.claims if answer else (), key=lambda claim: -claim.credence):
-        for call, effect in _claim_effects(session, claim):
+        for call, effect in claim_effects(session, claim):
             effects = wanted.setdefault(call, [])
             if effect not in effects:
                 effects.append(effect)
     return wanted
-
-
-def _claim_effects(session: Session, claim: Claim) -> list[tuple[str, Effect]]:
-    """What the claim states; else what was predicted of its calls and came true; else what its calls say themselves."""
-    if claim.shows is not None:
-        return [(claim.shows.call, stated_effect(claim.shows))]
-    cited = list(dict.fromkeys(claim.evidence))
-    said = {event.id: event.payload for event in session.events("prediction")}
-    settled = [event.payload for event in session.events("measurement") if event.payload["happened"]]
-    predicted = [
-        (one["experiment"], predicted_effect(said[one["prediction"]])) for one in settled if one["experiment"] in cited
-    ]
-    if predicted:
-        return predicted
-    calls: dict[str, Event] = {event.id: event for event in session.measurements()}
-    own = [
-        (call, own_effect(session.result_data(calls[call].payload), claim.statement)) for call in cited if call in calls
-    ]
-    return [(call, effect) for call, effect in own if effect is not None]
 
 
 def _fresh_seed(seed: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from marple.agent.forecasting import forecast_scores
-from marple.agent.replicating import replication_scores
+from marple.agent.marking import replication_scores
 from marple.agent.session import Session
 from marple.agent.trying import answer_of, measured_of
 from marple.tasks.gap import gap

@@ -401,7 +401,9 @@ async def test_a_number_of_a_result_comes_again_or_not(
         "not re-runnable",
     ]
     assert outcome.result is not None
-    assert "has no number that the effect speaks of" in outcome.result["scores"]["claims"][-1]["reason"]
+    reasons = [claim["reason"] for claim in outcome.result["scores"]["claims"]]
+    assert re.match(r"E\d+ shows gap \(at least 0\.40\) 0\.\d\d, on the control -?0\.\d\d$", reasons[0])
+    assert "has no number that the effect speaks of" in reasons[-1]
 
 
 async def test_a_number_that_a_tool_has_not_is_refused_and_may_be_corrected(
