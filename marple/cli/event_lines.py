@@ -62,6 +62,12 @@ def _replication_line(event: Event) -> str:
     return f"replicate  {event.seconds or 0:.1f} s  {event.payload['call']}: {_first_line(said)}"
 
 
+def _ensemble_line(event: Event) -> str:
+    members = event.payload["members"]
+    answered = sum(member["answer"] is not None for member in members)
+    return f"members    {answered} of {len(members)} answered: {', '.join(member['run_id'] for member in members)}"
+
+
 def _control_line(event: Event) -> str:
     by = f"asked for by {_first_line(event.payload['by'])}" if event.payload.get("by") else ""
     dropped = event.payload.get("under_way", ())
@@ -80,7 +86,9 @@ _TEMPLATES = {
     "hypothesis": "hypothesis {id} {credence:.2f}  {statement}",
     "prediction": "predict    {probability:.2f}  {statement}",
     "measurement": "outcome    {text}",
+    "note": "note       {text}",
     "check_in": "check-in",
+    "compaction": "compact    results up to {upto} are told in short ({estimate:,} of {window:,} tokens)",
     "limit": "limit      {limit}",
     "error": "error      {message}",
     "run_end": "end        {status}",
@@ -93,4 +101,5 @@ _DESCRIBED: dict[str, Callable[[Event], str]] = {
     "forecast": _forecast_line,
     "replication": _replication_line,
     "control": _control_line,
+    "ensemble": _ensemble_line,
 }
