@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["calibration_plot", "cost_plot", "interval_bar"]
+__all__ = ["arms_plot", "calibration_plot", "cost_plot", "interval_bar"]
 
 _BAR = (132, 20)
 _SQUARE = 240
@@ -60,41 +60,78 @@ def calibration_plot(calibration: Mapping[str, Any], *, arm: int, title: str) ->
 
 
 def cost_plot(curves: Sequence[Mapping[str, Any]], *, title: str) -> str:
-    """Share right against cost, one step line an arm, in the order of the arms; the scale of costs is logarithmic."""
-    width, height = _WIDE
-    left, right, top, bottom = 34, width - 10, 10, height - 32
-    spent = [x for curve in curves for x, _ in curve["points"] if x > 0]
-    low, high = (min(spent), max(spent)) if spent else (1.0, 10.0)
-    ticks = _ticks(low, high)
-    first, last = math.log(min(low, ticks[0])), math.log(max(high, ticks[-1]))
-    zero = left + 14
-
-    def at(amount: float) -> float:
-        if amount <= 0:
-            return zero
-        return round(zero + 26 + (math.log(amount) - first) / (last - first or 1.0) * (right - zero - 34), 2)
-
-    def up(share: float) -> float:
-        return round(bottom - share * (bottom - top), 2)
-
-    parts = [_text(zero, bottom + 14, "0", "middle"), _line(left, bottom, right, bottom, "axis")]
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts += [_line(left, up(share), right, up(share), "grid"), _text(left - 5, up(share) + 4, f"{share:g}", "end")]
-    for tick in ticks:
-        parts += [_line(at(tick), top, at(tick), bottom, "grid"), _text(at(tick), bottom + 14, _short(tick), "middle")]
+    """Share right against cost, one step line an arm, in the order of the arms."""
+    axes = _CostAxes([amount for curve in curves for amount, _ in curve["points"]])
+    parts = axes.parts()
     for index, curve in enumerate(curves):
-        steps, level = [f"M{left} {up(0)}"], 0.0
-        for x, share in curve["points"]:
-            steps += [f"L{at(x)} {up(level)}", f"L{at(x)} {up(share)}"]
+        steps, level = [f"M{axes.left} {axes.up(0)}"], 0.0
+        for amount, share in curve["points"]:
+            steps += [f"L{axes.at(amount)} {axes.up(level)}", f"L{axes.at(amount)} {axes.up(share)}"]
             level = share
-        steps.append(f"L{right} {up(level)}")
+        steps.append(f"L{axes.right} {axes.up(level)}")
         parts.append(f'<path d="{"".join(steps)}" class="curve a{index % 8}"/>')
-        ends = [
-            f'<circle cx="{at(x)}" cy="{up(share)}" r="2.6" class="dot a{index % 8}"/>'
-            for x, share in curve["points"][-1:]
-        ]
-        parts += ends
-    return _svg(width, height, title, parts, "wide")
+        for amount, share in curve["points"][-1:]:
+            parts.append(f'<circle cx="{axes.at(amount)}" cy="{axes.up(share)}" r="2.6" class="dot a{index % 8}"/>')
+    return _svg(*_WIDE, title, parts, "wide")
+
+
+def arms_plot(points: Sequence[Mapping[str, Any]], joined: Sequence[Sequence[str]], *, title: str) -> str:
+    """Each arm's score, with its interval, against its mean cost; arms that differ in their budget alone are joined.
+
+    Args:
+        points: for each arm ``arm``, its ``place`` among the arms, ``cost``, ``value``, ``low`` and ``high``.
+        joined: names of arms, in the order of the line through them.
+        title: what it shows, in words.
+    """
+    axes = _CostAxes([point["cost"] for point in points])
+    parts = axes.parts()
+    places = {point["arm"]: (axes.at(point["cost"]), axes.up(point["value"])) for point in points}
+    for names in joined:
+        line = [f"{places[name][0]} {places[name][1]}" for name in names if name in places]
+        parts += [f'<path d="M{" L".join(line)}" class="joined"/>'] if len(line) > 1 else []
+    for point in points:
+        x, y = places[point["arm"]]
+        if point["low"] is not None and point["high"] is not None:
+            parts.append(_line(x, axes.up(point["low"]), x, axes.up(point["high"]), f"range a{point['place']}"))
+        said = escape(f"{point['arm']}: {point['value']:.2f}")
+        parts.append(f'<circle cx="{x}" cy="{y}" r="5" class="dot a{point["place"]}"><title>{said}</title></circle>')
+    return _svg(*_WIDE, title, parts, "wide")
+
+
+class _CostAxes:
+    """A share from 0 to 1 against a cost, on a logarithmic scale with a place for 0 before it."""
+
+    def __init__(self, amounts: Sequence[float]) -> None:
+        width, height = _WIDE
+        self.left, self.right, self.top, self.bottom = 34, width - 10, 10, height - 32
+        self._zero = self.left + 14
+        spent = [amount for amount in amounts if amount > 0] or [1.0, 10.0]
+        self._ticks = _ticks(min(spent), max(spent))
+        self._first = math.log(min(*spent, *self._ticks, math.inf))
+        self._last = math.log(max(*spent, *self._ticks, 0.0))
+
+    def at(self, amount: float) -> float:
+        """Where an amount lies across."""
+        if amount <= 0:
+            return self._zero
+        share = (math.log(amount) - self._first) / (self._last - self._first or 1.0)
+        return round(self._zero + 26 + share * (self.right - self._zero - 34), 2)
+
+    def up(self, share: float) -> float:
+        """Where a share lies from the top."""
+        return round(self.bottom - share * (self.bottom - self.top), 2)
+
+    def parts(self) -> list[str]:
+        """The lines of the grid and what is written beside them."""
+        parts = [_text(self._zero, self.bottom + 14, "0", "middle")]
+        parts.append(_line(self.left, self.bottom, self.right, self.bottom, "axis"))
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            parts.append(_line(self.left, self.up(share), self.right, self.up(share), "grid"))
+            parts.append(_text(self.left - 5, self.up(share) + 4, f"{share:g}", "end"))
+        for tick in self._ticks:
+            parts.append(_line(self.at(tick), self.top, self.at(tick), self.bottom, "grid"))
+            parts.append(_text(self.at(tick), self.bottom + 14, _short(tick), "middle"))
+        return parts
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from marple.agent.evaluation import report_text, shown
 from marple.agent.evaluation.calibration import SUBJECTS
 from marple.agent.evaluation.curves import COSTS
-from marple.agent.evaluation.plots import calibration_plot, cost_plot, interval_bar
+from marple.agent.evaluation.plots import arms_plot, calibration_plot, cost_plot, interval_bar
 from marple.tools.visible import visible
 
 if TYPE_CHECKING:
@@ -76,10 +76,17 @@ def _drawn(results: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, A
         ends = "; ".join(f"{one['arm']} {one['points'][-1][1] if one['points'] else 0:.2f}" for one in curves)
         return _markup(cost_plot(curves, title=f"Share right against {COSTS[cost][0]}, at the end: {ends}"))
 
+    def arms_figure(cost: str) -> Markup:
+        points = _points(results, places, cost)
+        told = "; ".join(f"{one['arm']} {one['value']:.2f} at {shown.amount(one['cost'])}" for one in points)
+        title = f"Balanced accuracy against mean {COSTS[cost][0]}: {told or 'none'}"
+        return _markup(arms_plot(points, results["series"], title=title))
+
     def unpriced(cost: str) -> int:
         return sum(one["unknown"] for one in results["curves"] if one["cost"] == cost)
 
     return {
+        "arms_figure": arms_figure,
         "unpriced": unpriced,
         "bar": bar,
         "difference_bar": difference_bar,
@@ -115,6 +122,17 @@ def _mark(cell: Mapping[str, Any]) -> Markup:
         return Markup('<span class="mark {}" title="{}">{}</span>').format(cell["mark"], told, sign)
     link = '<a class="mark {}" href="{}/" title="{}" aria-label="{}">{}</a>'
     return Markup(link).format(cell["mark"], quote(cell["run"], safe="/"), told, told, sign)
+
+
+def _points(results: Mapping[str, Any], places: Mapping[str, int], cost: str) -> list[dict[str, Any]]:
+    """Balanced accuracy and mean cost of every arm that has both."""
+    found = []
+    for row in results["headline"]:
+        one, spent = row["measures"]["balanced_accuracy"], row["costs"][cost]
+        if one["value"] is not None and spent is not None:
+            ends = {name: one[name] for name in ("value", "low", "high")}
+            found.append({"arm": row["arm"], "place": places[row["arm"]], "cost": spent, **ends})
+    return found
 
 
 def _spent(results: Mapping[str, Any], cost: str) -> bool:

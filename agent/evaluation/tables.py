@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ def results_of(rows: Iterable[Row], document: Mapping[str, Any]) -> dict[str, An
         "evaluation": {name: value for name, value in document.items() if name not in ("arms", "cases")},
         "arms": [_arm(arm, configured.get(arm, {})) for arm in arms],
         "controls": _controls(arms, configured),
+        "series": _series(headline, configured),
         "counts": _counts(samples, arms),
         "headline": headline,
         "kinds": [
@@ -82,6 +84,16 @@ def _controls(arms: Sequence[str], configured: Mapping[str, Mapping[str, Any]]) 
     played = {str(configured.get(arm, {}).get("investigator", arm)) for arm in present}
     missing = [{"investigator": name, "why": why} for name, why in _STANDING.items() if name not in played]
     return {"present": present, "missing": missing}
+
+
+def _series(headline: Sequence[Mapping[str, Any]], configured: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Arms that differ in nothing but their budget, the cheapest run first."""
+    cost = {str(row["arm"]): float(row["costs"]["target_tokens"] or 0) for row in headline}
+    alike: dict[str, list[str]] = {}
+    for name, arm in configured.items():
+        said = json.dumps({key: value for key, value in arm.items() if key not in ("name", "budget")}, sort_keys=True)
+        alike.setdefault(said, []).append(name)
+    return [sorted(names, key=lambda name: (cost[name], name)) for names in alike.values() if len(names) > 1]
 
 
 def _arm(name: str, said: Mapping[str, Any]) -> dict[str, Any]:

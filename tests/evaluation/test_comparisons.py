@@ -102,3 +102,17 @@ def test_arms_that_are_alike_are_told_apart_in_one_of_twenty_evaluations() -> No
         deltas = [(f"o{at}", float(marks[0, e, at]) - float(marks[1, e, at])) for at in range(14) for e in range(3)]
         found.append(sign_flip([deltas[:27], deltas[27:]]))
     assert 0.02 <= np.mean([p is not None and p <= 0.05 for p in found]) <= 0.08
+
+
+def test_a_case_that_one_arm_has_not_is_a_missing_pair() -> None:
+    both = [row(arm, at, clean=False, right=True) for arm in ("prior", "mine") for at in range(3)]
+    one = compared([*both, row("prior", 9, clean=False, right=True)], ["prior", "mine"], ["prior"])[0].estimate.mean
+    assert (one.n, one.n_total) == (3, 4)
+
+
+def test_gains_on_organisms_and_losses_on_clean_targets_are_weighed_by_their_means() -> None:
+    """Opposite effects in the two halves are no noise: they must not hide that the mean is above 0."""
+    solved = [(f"o{at}", 0.9 if at % 2 else 1.0) for at in range(8)]
+    cleared = [(f"c{at}", -0.6 if at % 2 else -0.5) for at in range(8)]
+    assert (sign_flip([solved, cleared]) or 1) < 0.001
+    assert (sign_flip([solved, [(name, -0.95) for name, _ in cleared]]) or 0) > 0.9

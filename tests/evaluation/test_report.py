@@ -187,6 +187,18 @@ def test_hostile_names_stay_text_in_every_form() -> None:
     assert all(head.count(" | ") == rule.count(" | ") for head, rule in heads)
 
 
+def test_arms_that_differ_in_their_budget_alone_are_one_series() -> None:
+    agent = [one for one in SAMPLES if one.arm == "agent"]
+    cheap = [replace(one, arm="cheap", key=f"{one.key}-cheap", target_tokens=one.target_tokens // 9) for one in agent]
+    said = document([*SAMPLES, *cheap])
+    arms = {arm["name"]: arm for arm in said["arms"]}
+    arms["cheap"] |= {**arms["agent"], "name": "cheap", "budget": {"calls": 5}}
+    files = report_files([*SAMPLES, *cheap], said)
+    assert json.loads(files["results.json"])["series"] == [["cheap", "agent"]]
+    assert files["report.html"].count('class="joined"') == 4
+    assert 'class="joined"' not in FILES_OF["report.html"]
+
+
 def test_the_command_plays_the_same_plan() -> None:
     plain = [one for one in SAMPLES if one.arm in ("prior", "scripted-blackbox")]
     said = command(json.loads(report_files(plain, document(plain))["results.json"]))
