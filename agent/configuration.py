@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import secrets
 import time
@@ -184,7 +185,7 @@ class RunConfig:
             "isolation": {} if self.case.endpoints else dict(choose_backend(self.sandbox).status.stamp),
             "saes": [str(path.resolve()) for path in self.saes],
             "corpus": None if self.corpus is None else str(self.corpus.resolve()),
-            "versions": _versions(),
+            "versions": dict(_versions()),
         }
 
     def member(self, number: int) -> Self:
@@ -263,6 +264,7 @@ def check_beside(saes: Sequence[Path], corpus: Path | None) -> None:
         raise UsageError(f"there is no corpus {str(corpus)!r}: it is a JSONL file with one transcript a line")
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "marple": version("marple")}
     for package in _PACKAGES:
