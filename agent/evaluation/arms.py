@@ -156,7 +156,7 @@ def _arm(entry: Located) -> Arm:
         keys = entry.mapping("an arm", ARM_KEYS)
         if "investigator" not in keys:
             entry.fail(f"an arm needs an `investigator` (valid: {', '.join(load_investigators())})")
-        texts = {key: keys[key].text(key) for key in _TEXTS if key in keys}
+        texts: dict[str, Any] = {key: keys[key].text(key) for key in _TEXTS if key in keys}
         investigator = _investigator(keys["investigator"])
         name = keys["name"].text("name") if "name" in keys else investigator
         budget = budget_in(keys["budget"]) if "budget" in keys else {}
