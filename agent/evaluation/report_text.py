@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from marple.agent.evaluation.shown import TITLES, interval, money, of_n, p_value, value
+from marple.agent.evaluation.shown import interval, money, of_n, p_value, value
 
 __all__ = ["arms_file", "begun", "command", "failures", "in_short", "reading", "statuses"]
 
@@ -128,8 +128,3 @@ def arms_file(results: Mapping[str, Any]) -> str:
     if all(set(arm) <= set(_PLAIN_ARM) and arm["name"] == arm["investigator"] for arm in told):
         return ""
     return str(yaml.safe_dump(told, sort_keys=False, allow_unicode=True)).strip()
-
-
-def title_of(measure: str) -> str:
-    """What a measure is called."""
-    return TITLES[measure]

@@ -16,7 +16,7 @@ import pytest
 
 from marple.agent.evaluation.report import FILES, report_files
 from marple.agent.evaluation.report_text import command
-from marple.agent.evaluation.shown import TITLES, value
+from marple.agent.evaluation.shown import TITLES, money, value
 from tests.evaluation.simulated import HOSTILE, document, row, rows
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def test_hostile_names_stay_text_in_every_form() -> None:
     page = files["report.html"]
     assert "<script" not in page
     assert "javascript:" not in page.replace("&", "")
+    assert '<a class="mark' not in page  # a run that is no folder of this evaluation is no link
     for form in ("report.html", "report.md", "samples.csv"):
         assert "\u202e" not in files[form]
         assert "\x1b" not in files[form]
@@ -276,3 +277,29 @@ def contrast(page: Page, selector: str) -> float:
 
 def test_titles_are_there_for_every_measure() -> None:
     assert set(TITLES) == set(RESULTS["headline"][0]["measures"])
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "signed", "text"),
+    [
+        ("solved", 0.9583, False, "0.96"),
+        ("brier", 0.01249, False, "0.012"),
+        ("forecast_skill", 0.247, False, "+0.25"),
+        ("balanced_accuracy", 0.055, True, "+0.06"),
+        ("forecast_skill", -0.0004, False, "+0.00"),
+        ("brier", -0.0004, True, "+0.000"),
+        ("solved", None, False, "–"),
+    ],
+)
+def test_numbers_are_written_with_the_digits_of_their_measure(
+    name: str, number: float, signed: bool, text: str
+) -> None:
+    assert value(name, {"value": number}, signed=signed) == text
+
+
+def test_a_sum_with_unknown_prices_is_not_written_as_if_it_were_whole() -> None:
+    assert money({"begun": 3, "cost_usd": 0.0, "cost_unknown": 0}) == "$0.00"
+    assert money({"begun": 3, "cost_usd": 0.001, "cost_unknown": 0}) == "under $0.01"
+    assert money({"begun": 3, "cost_usd": 1.5, "cost_unknown": 1}) == "$1.50 and 1 of 3 unknown"
+    assert money({"begun": 3, "cost_usd": 0.0, "cost_unknown": 3}) == "unknown"
+    assert money({"begun": 0, "cost_usd": 0.0, "cost_unknown": 0}) == "–"
