@@ -24,6 +24,7 @@ from marple.agent.run import launch
 from marple.tasks.case import Case, list_cases
 from marple.tasks.interventions import arms_of, nano_shape
 from marple.tasks.kind import Answer, load_kinds
+from marple.tasks.kinds.stop_misalignment import StopMisalignmentAnswer
 from marple.tasks.materials import Materials
 from marple.tasks.monitoring import HELD_OUT
 from marple.tasks.organisms import find_organism
@@ -279,9 +280,7 @@ def _groups(kind: str, coin: random.Random) -> dict[str, dict[str, int]]:
 
 
 def test_the_controls_of_an_intervention_are_drawn_like_a_random_answer() -> None:
-    answer = KINDS["stop-misalignment"].answer.model_validate(
-        {"nothing_to_stop": 0.1, "edits": [{"vector": "vec-1", "layer": 1}]}
-    )
+    answer = StopMisalignmentAnswer.model_validate({"nothing_to_stop": 0.1, "edits": [{"vector": "vec-1", "layer": 1}]})
     drawn = {
         arm.name: arm.edits[0]["values"]
         for arm in arms_of(answer, {"vec-1": {"values": [1.0] * nano_shape()[0]}}, standard="good", seed=5)
@@ -327,7 +326,7 @@ def test_the_order_of_flags_and_of_what_is_planted_changes_no_score(order: list[
 class WithoutPools(OwnBenches):
     """Prepares what a case is scored with, and nothing that takes long to build."""
 
-    async def prepare(self, case: Case, **_: Any) -> Materials:  # type: ignore[override]
+    async def prepare(self, case: Case, **_: Any) -> Materials:
         organism = find_organism(str(case.organism))
         return Materials(None, truth=organism.truth, organism=organism)
 
