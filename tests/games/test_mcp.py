@@ -57,11 +57,13 @@ async def over_http(runs: Path, *more: str) -> AsyncIterator[str]:
     server = await asyncio.create_subprocess_exec(
         sys.executable, *arguments(runs, "--http", "--port", "0", *more), stderr=asyncio.subprocess.PIPE
     )
+    lines: list[str] = []
     try:
         assert server.stderr is not None
         while True:
             line = (await server.stderr.readline()).decode()
-            assert line, "the server ended"
+            lines.append(line)
+            assert line, f"the server ended: {lines}"
             if "http://" in line:
                 yield line.split()[-1]
                 break
