@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from marple.agent.games import told, words
 from marple.agent.games.game import Game
+from marple.agent.games.screen import Aside, Completion, ask, chance, harness, readable, show, whole
 from marple.agent.games.typed import fill_form, read_arguments
 from marple.agent.models import ToolCall
 from marple.errors import ToolError
@@ -29,10 +28,6 @@ _HELP = """\
 TAB completes the names of tools and arguments."""
 
 _COMMANDS = ("help", "brief", "budget", "notes", "last", "submit", "quit")
-
-
-class Aside(Exception):
-    """The person has put the game aside."""
 
 
 class Terminal:
@@ -53,7 +48,7 @@ class Terminal:
         Raises:
             MarpleError: it could not be started or broke off.
         """
-        with _completion(self._complete):
+        with Completion(self._complete):
             await self._game.begin(path)
             self._show_start()
             try:
@@ -68,7 +63,7 @@ class Terminal:
         try:
             await self._game.move([ToolCall.of(tool, arguments, id=secrets.token_hex(8))])
         except ToolError as error:
-            _print(str(error))
+            show(str(error))
             return
         if self._game.phase in ("investigate", "wrap_up"):
             self._show_last()
@@ -80,16 +75,16 @@ class Terminal:
     def _next_call(self) -> tuple[str, dict[str, Any]]:
         """Answer commands until one is a call."""
         while True:
-            command, _, rest = _ask("\nmarple> ").strip().partition(" ")
+            command, _, rest = ask("\nmarple> ").strip().partition(" ")
             tools = {tool["name"]: tool for tool in told.tools_of(self._game) if tool["name"] != "forecast"}
             try:
                 if command == "submit" and not rest.strip():
                     return command, self._form(tools[command]["parameters"])
                 if command in tools:
-                    return command, read_arguments(_whole(rest), tools[command]["parameters"])
+                    return command, read_arguments(whole(rest), tools[command]["parameters"])
                 self._command(command, rest.strip(), tools)
             except ToolError as error:
-                _print(str(error))
+                show(str(error))
 
     def _command(self, command: str, rest: str, tools: dict[str, dict[str, Any]]) -> None:
         if command == "quit":
@@ -97,14 +92,14 @@ class Terminal:
         if command == "help" and rest:
             self._help(rest, tools)
         elif command == "help":
-            _print(f"{words.tools_text(list(tools.values()))}\n\n{_HELP}")
+            show(f"{words.tools_text(list(tools.values()))}\n\n{_HELP}")
         elif command == "brief":
-            _print(told.brief(self._game))
+            show(told.brief(self._game))
         elif command == "budget":
-            _print(words.budget_line(told.status(self._game)["budget"]))
+            show(words.budget_line(told.status(self._game)["budget"]))
         elif command == "notes":
             assert self._game.folder is not None
-            _print(words.notebook_text(told.notebook_of(self._game.folder.events())))
+            show(words.notebook_text(told.notebook_of(self._game.folder.events())))
         elif command == "last":
             self._show_last()
         elif command:
@@ -114,15 +109,15 @@ class Terminal:
     def _help(self, name: str, tools: dict[str, dict[str, Any]]) -> None:
         if name not in tools:
             raise ToolError(f"there is no tool {name!r}; there are {', '.join(tools)}")
-        _print(words.tool_text(tools[name], name, plain=True))
+        show(words.tool_text(tools[name], name, plain=True))
 
     def _form(self, schema: dict[str, Any]) -> dict[str, Any]:
-        _print("Your answer, field by field. Nothing typed leaves a field out, or keeps what stands in brackets.")
+        show("Your answer, field by field. Nothing typed leaves a field out, or keeps what stands in brackets.")
         while True:
-            filled: dict[str, Any] = fill_form(schema, _ask, _print, before=self._draft)
+            filled: dict[str, Any] = fill_form(schema, ask, show, before=self._draft)
             self._draft = filled
-            _print(json.dumps(filled, indent=2, ensure_ascii=False))
-            said = _ask("submit this? [y / n to go through it again / quit to leave the form] ").strip().lower()
+            show(json.dumps(filled, indent=2, ensure_ascii=False))
+            said = ask("submit this? [y / n to go through it again / quit to leave the form] ").strip().lower()
             if said in ("y", "yes"):
                 return filled
             if said in ("q", "quit"):
@@ -133,14 +128,14 @@ class Terminal:
         questions = self._game.seat.questions or ()
         kind = "that reply A is the target's" if questions and "reply_a" in questions[0] else "that it happens"
         note = told.reply(self._game)["results"]
-        _print(_harness(note[-1]["text"]) if note else "")
+        show(harness(note[-1]["text"]) if note else "")
         chances: list[float] = []
         for place, question in enumerate(questions, start=1):
-            _print(f"\n{place} of {len(questions)}")
+            show(f"\n{place} of {len(questions)}")
             for name, value in question.items():
                 if name != "id":
-                    _print(f"  {name.replace('_', ' '):12} {visible(str(value))}")
-            chances.append(_chance(f"  probability {kind}, 0 to 1: "))
+                    show(f"  {name.replace('_', ' '):12} {visible(str(value))}")
+            chances.append(chance(f"  probability {kind}, 0 to 1: "))
         return "forecast", {"probabilities": chances}
 
     # ------------------------------------------------------------------------------------------ showing
@@ -149,21 +144,21 @@ class Terminal:
         if self._game.phase not in ("investigate", "wrap_up"):
             return
         assert self._game.folder is not None
-        _print(f"run {self._game.run_id}")
+        show(f"run {self._game.run_id}")
         if told.reply(self._game)["results"]:
             self._show_last()
         else:
-            _print(told.brief(self._game))
-            _print(words.budget_line(told.status(self._game)["budget"]))
-        _print(f"\n{_HELP}")
+            show(told.brief(self._game))
+            show(words.budget_line(told.status(self._game)["budget"]))
+        show(f"\n{_HELP}")
 
     def _show_last(self) -> None:
         answer = told.reply(self._game)
         for result in answer["results"]:
-            _print(_readable(result["text"]))
+            show(readable(result["text"]))
         if answer["notes"] and answer["results"]:
-            _print(answer["notes"])
-        _print(words.budget_line(answer["budget"]))
+            show(answer["notes"])
+        show(words.budget_line(answer["budget"]))
 
     def _complete(self, line: str) -> Sequence[str]:
         """What the word at the end of a line may become."""
@@ -174,100 +169,3 @@ class Terminal:
             return [f"{name} " for name in (*tools, *_COMMANDS) if name.startswith(word)]
         named = tools.get(command, {}).get("parameters", {}).get("properties", {})
         return [f"{name}=" for name in named if name.startswith(word)]
-
-
-def _ask(prompt: str) -> str:
-    """One line from the person; Ctrl-C and the end of the input put the game aside.
-
-    The loop waits meanwhile, which is right: nothing goes on in a game while its player thinks.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return input(prompt)
-    except (KeyboardInterrupt, EOFError):
-        print()
-        raise Aside from None
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _whole(text: str) -> str:
-    """A JSON object that is typed over several lines, up to where it closes or an empty line."""
-    while text.lstrip().startswith("{"):
-        try:
-            json.loads(text)
-        except json.JSONDecodeError as error:
-            if error.pos < len(text.rstrip()):
-                return text
-            more = _ask("... ")
-            if not more.strip():
-                return text
-            text = f"{text}\n{more}"
-        else:
-            return text
-    return text
-
-
-def _chance(prompt: str) -> float:
-    while True:
-        raw = _ask(prompt).strip().replace("%", "")
-        try:
-            value = float(raw)
-        except ValueError:
-            value = -1.0
-        if 0 <= value <= 1:
-            return value
-        _print(f"  {raw!r} is not a number from 0 to 1; 0.5 says that you do not know")
-
-
-def _readable(view: str) -> str:
-    """A result for a person: what the harness says first, then line by line what nobody vouches for, behind bars."""
-    try:
-        fields = json.loads(view)
-    except ValueError:
-        return view
-    head = " · ".join(str(value) for name, value in fields.items() if not name.startswith("untrusted"))
-    lines = [line for name, value in fields.items() if name.startswith("untrusted") for line in value]
-    said = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
-    return "\n".join([visible(head, lines=True), *(f"| {visible(line, lines=True)}" for line in said)])
-
-
-def _harness(view: str) -> str:
-    try:
-        return str(json.loads(view).get("harness", ""))
-    except ValueError:
-        return ""
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)
-
-
-class _completion:
-    """Completion by TAB where standard input is a terminal."""
-
-    def __init__(self, candidates: Any) -> None:
-        self._candidates = candidates
-        self._readline: Any = None
-
-    def __enter__(self) -> None:
-        if not sys.stdin.isatty():
-            return
-        try:
-            import readline
-        except ImportError:  # a Python built without it
-            return
-        self._readline = readline
-        readline.set_completer_delims(" ")
-        readline.set_completer(self._word)
-        readline.parse_and_bind("tab: complete")
-
-    def __exit__(self, *exception: object) -> None:
-        if self._readline is not None:
-            self._readline.set_completer(None)
-
-    def _word(self, text: str, state: int) -> str | None:
-        line = self._readline.get_line_buffer()[: self._readline.get_endidx()]
-        found = self._candidates(line)
-        return found[state] if state < len(found) else None

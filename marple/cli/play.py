@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from marple.cli.run import RUNS_OPTION
+from marple.cli.typed_json import read_json
 from marple.errors import ToolError, UnknownNameError, UsageError
 
 __all__ = ["app"]
@@ -90,7 +91,7 @@ def call(
 ) -> None:
     """Run one tool and print what came of it."""
     path = _playing(run, runs, as_json=as_json)
-    _move(path, tool, _read(arguments, f"marple play tools {run} {tool}"), why, _name(path, runs), as_json=as_json)
+    _move(path, tool, read_json(arguments, f"marple play tools {run} {tool}"), why, _name(path, runs), as_json=as_json)
 
 
 @app.command()
@@ -103,7 +104,7 @@ def submit(
 ) -> None:
     """Hand in the answer; a mistake in its form may be mended. Then come held-out questions, or the score."""
     path = _playing(run, runs, as_json=as_json)
-    said = _read(answer, f"marple play tools {run} submit")
+    said = read_json(answer, f"marple play tools {run} submit")
     _move(path, "submit", said, why, _name(path, runs), as_json=as_json)
 
 
@@ -118,7 +119,7 @@ def forecast(
 ) -> None:
     """Answer the held-out questions; then the run is scored."""
     path = _playing(run, runs, as_json=as_json)
-    said = _read(probabilities, f"marple play status {run}", lists=True)
+    said = read_json(probabilities, f"marple play status {run}", lists=True)
     said = {"probabilities": said} if isinstance(said, list) else said
     _move(path, "forecast", said, "", _name(path, runs), as_json=as_json)
 
@@ -254,36 +255,6 @@ def _case(typed: str) -> str:
 def _name(path: Path, runs: Path) -> str:
     """What a person types for a run: its id in the default folder, else its path."""
     return path.name if runs == Path("runs") and (runs / path.name).exists() else str(path)
-
-
-def _read(text: str, how: str, *, lists: bool = False) -> Any:
-    """The JSON that was typed, or that a file or standard input holds."""
-    where = "the JSON typed"
-    if text == "-":
-        where, text = "standard input", sys.stdin.read()
-    elif text.startswith("@"):
-        where = text[1:]
-        try:
-            text = Path(where).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the JSON cannot be read from {where!r}: {error}") from error
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        near = text[max(0, error.pos - 20) : error.pos + 20]
-        raise UsageError(
-            f"{where} is not JSON: {error.msg} (line {error.lineno}, column {error.colno}, near {near!r}); "
-            f"put it between single quotes, or in a file as @FILE. {how} shows an example"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error or 'nested too deeply'}; {how} shows an example") from error
-    if not isinstance(value, dict) and not (lists and isinstance(value, list)):
-        raise UsageError(f"{where} is {type(value).__name__}, not a JSON object like {{...}}; {how} shows an example")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number in JSON")
 
 
 def _brief(tool: dict[str, Any]) -> dict[str, Any]:
