@@ -27,6 +27,7 @@ from rich.console import Console
 
 from benchmarks.capture import capture_rows, overhead_rows
 from benchmarks.device import device_figures
+from benchmarks.evaluation import evaluation_rows
 from benchmarks.investigations import investigator_rows
 from benchmarks.isolation import isolation_rows
 from benchmarks.models import SHAPES, Model, Work
@@ -45,6 +46,7 @@ GROUPS: dict[str, Callable[[Plan], list[Row]]] = {
     "sae": sae_rows,
     "probe": probe_rows,
     "investigators": investigator_rows,
+    "evaluation": evaluation_rows,
     "import": import_rows,
     "call": worker_rows,
     "isolation": isolation_rows,
