@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,12 @@ def test_the_schema_accepts_what_the_reader_reads_and_refuses_what_it_refuses() 
     arms = yaml.safe_load(SUITE)["arms"]
     jsonschema.validate(arms, schema("arms"))
     assert list(jsonschema.Draft202012Validator(schema("arms")).iter_errors([{"name": "x"}]))
+
+
+def test_the_files_in_the_documents_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    suite, arms = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert open_suite(written(tmp_path, suite)).epochs == 3
+    jsonschema.validate(yaml.safe_load(suite), schema("suite"))
+    assert len(read_arms(Path(written(tmp_path, arms, "arms.yaml")))) == 6
+    jsonschema.validate(yaml.safe_load(arms), schema("arms"))
