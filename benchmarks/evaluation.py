@@ -100,9 +100,10 @@ def evaluation_rows(benchmark: Benchmark) -> list[Row]:
     """An agent that answers at once, which leaves the harness and the target; and one that takes its time."""
     quick = benchmark.work.new < 16
     rounds = benchmark.rounds_of(0.25)
+    turns, new, pause = (2, 8, 0.05) if quick else (8, 96, 0.5)
     manners = {
-        "an agent that answers at once": Manner(turns=2 if quick else 8, new=8 if quick else 96, thinks=0.0),
-        "an agent that thinks for half a second": Manner(turns=2 if quick else 8, new=8 if quick else 96, thinks=0.5),
+        "an agent that answers at once": Manner(turns, new, thinks=0.0),
+        f"an agent that thinks for {pause} s a turn": Manner(turns, new, thinks=pause),
     }
     return [asyncio.run(_measure(name, manner, rounds)) for name, manner in manners.items()]
 

@@ -45,11 +45,9 @@ def test_a_key_changes_with_all_that_a_sample_is_and_nothing_else(plan_of: PlanO
         replace(plan, run_budget={"calls": 3}),
     ):
         assert not set(keys(other).values()) & set(before.values())
-    arms = [model, *(replace(model, **change) for change in ({"model": "a/c"}, {"effort": "high"}, {"only": "1"}))]
-    arms += [
-        replace(model, **change)
-        for change in ({"without": ("sae",)}, {"base_url": "http://x"}, {"budget": {"turns": 3}})
-    ]
+    changes: list[dict[str, Any]] = [{"model": "a/c"}, {"effort": "high"}, {"only": "1"}, {"without": ("sae",)}]
+    changes += [{"base_url": "http://x"}, {"budget": {"turns": 3}}]
+    arms = [model, *(replace(model, **change) for change in changes)]
     assert len({replace(plan, arms=[arm]).samples()[0].key for arm in arms}) == len(arms)
     renamed = replace(plan, arms=[replace(model, name="other")]).samples()[0]
     assert renamed.key == replace(plan, arms=[model]).samples()[0].key
