@@ -63,6 +63,8 @@ def ask(run: Path, what: str, *, say: Say, **request: Any) -> dict[str, Any]:
         MarpleError: the process could not be started or has ended twice.
     """
     message = {"ask": what, "id": secrets.token_hex(8), **request}
+    if (size := len(json.dumps(message)) + 1) > place.LONGEST_REQUEST:
+        raise UsageError(f"the arguments have {size:,} bytes; a call may have {place.LONGEST_REQUEST:,}")
     for attempt in (1, 2):
         try:
             return _unpacked(_exchange(_address(run, say), message))

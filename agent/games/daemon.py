@@ -30,9 +30,6 @@ from marple.errors import MarpleError, ToolError, UsageError
 
 __all__ = ["main"]
 
-LONGEST_REQUEST = 16 * 2**20
-"""Bytes of one request."""
-
 IDLE_SECONDS = 1800.0
 """Without a request for so long, the process ends and the run stands interrupted."""
 
@@ -66,7 +63,7 @@ class _Daemon:
         folder = self._game.folder
         assert folder is not None
         try:
-            server = await asyncio.start_unix_server(self._answer, self._socket, limit=LONGEST_REQUEST)
+            server = await asyncio.start_unix_server(self._answer, self._socket, limit=place.LONGEST_REQUEST + 1)
             self._socket.chmod(0o600)
             place.leave_address(folder.path, self._socket)
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from marple.errors import StorageError, UsageError
 
-__all__ = ["RUNTIME_VARIABLE", "forget", "leave_address", "log_of", "new_socket", "read_address", "starting"]
+__all__ = [
+    "LONGEST_REQUEST",
+    "RUNTIME_VARIABLE",
+    "forget",
+    "leave_address",
+    "log_of",
+    "new_socket",
+    "read_address",
+    "starting",
+]
 
 RUNTIME_VARIABLE = "MARPLE_RUNTIME"
 """Environment variable with the folder for sockets; by default one below ``XDG_RUNTIME_DIR``, or in ``/tmp``."""
@@ -22,6 +31,9 @@ _LONGEST = 100
 """Bytes of a socket's path; Linux takes 107, other systems a little less."""
 
 _ADDRESS = "player.json"
+
+LONGEST_REQUEST = 16 * 2**20
+"""Bytes of one request to the process behind a socket."""
 
 
 def new_socket() -> Path:
@@ -54,7 +66,7 @@ def _runtime_folder() -> Path:
         return Path(chosen).absolute()
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if session and len(session) < _LONGEST // 2 and Path(session).is_dir():
-        return Path(session) / "marple"
+        return Path(session) / "marple-play"
     return Path("/tmp") / f"marple-play-{os.getuid()}"
 
 

@@ -11,10 +11,13 @@ from marple.errors import UsageError
 if TYPE_CHECKING:
     from marple.agent.configuration import RunConfig
     from marple.agent.games.game import Game
+    from marple.traces import RunFolder
 
-__all__ = ["HUMAN", "play_at_terminal", "resume_at_terminal"]
+__all__ = ["HUMAN", "play_at_terminal", "resume_outside"]
 
 HUMAN = "human"
+
+_ELSEWHERE = {"shell": "marple play status {}", "mcp": "marple serve-mcp --resume {}"}
 
 
 def play_at_terminal(config: RunConfig, budget: str | None, *, as_json: bool) -> int:
@@ -44,12 +47,21 @@ def play_at_terminal(config: RunConfig, budget: str | None, *, as_json: bool) ->
     )
 
 
-def resume_at_terminal(path: Path) -> int:
-    """Go on with a run that a person has begun; returns the exit code."""
+def resume_outside(folder: RunFolder) -> int | None:
+    """Go on with a run that a person began at the terminal; returns the exit code, or None for a run of another's.
+
+    Raises:
+        UsageError: its player came from a shell or over MCP, and goes on there.
+    """
+    player = folder.spec.get("investigator")
+    if folder.result is not None or player not in (HUMAN, *_ELSEWHERE):
+        return None
+    if player != HUMAN:
+        raise UsageError(f"the run is played by {player}; {_ELSEWHERE[player].format(folder.path)} goes on with it")
     from marple.agent.games.game import Game
     from marple.agent.games.seat import Seat
 
-    return _play(Game.again(path, Seat(HUMAN)), path)
+    return _play(Game.again(folder.path, Seat(HUMAN)), folder.path)
 
 
 def _play(game: Game, path: Path | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marple.cli.human import HUMAN, play_at_terminal, resume_at_terminal
+from marple.cli.human import HUMAN, play_at_terminal, resume_outside
 from marple.errors import StorageError
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def resume(
     path = folder.path
     if let_go_by_resume(path):
         return
-    if folder.spec.get("investigator") == HUMAN and folder.result is None:
-        sys.exit(resume_at_terminal(path))
+    if (code := resume_outside(folder)) is not None:
+        sys.exit(code)
     sys.exit(play(lambda watcher: resume_run(path, watcher=watcher), as_json=as_json))
 
 
