@@ -84,7 +84,7 @@ def ending(run: Path) -> dict[str, Any] | None:
     if result is None:
         return None
     said = {"run_id": folder.run_id, "run_dir": str(run.resolve()), "case": result["case"], "phase": "over"}
-    return {**said, "budget": {}, "offered": [], "questions": 0, "result": result}
+    return {**said, "budget": {}, "under_way": [], "offered": [], "questions": 0, "result": result}
 
 
 def stop(run: Path) -> bool:

@@ -69,6 +69,8 @@ class Game(Watcher):
         self.seat = seat
         self.folder: RunFolder | None = None
         self._on_progress: Callable[[CallProgress], None] | None = None
+        self.under_way: Sequence[str] = ()
+        """The tools of a move that is being made."""
         self._building = building
         self._bench = bench
         self._play: asyncio.Task[RunOutcome] | None = None
@@ -121,10 +123,10 @@ class Game(Watcher):
             if self.phase in ("over", "interrupted"):
                 raise UsageError(f"the run {self.run_id} is {self.phase}; no call is taken")
             self._check(calls)
-            self._on_progress = on_progress
+            self._on_progress, self.under_way = on_progress, [call.name for call in calls]
             self.seat.give(calls, why)
             await self._until_asked()
-            self._on_progress = None
+            self._on_progress, self.under_way = None, ()
             self.outcome()
 
     async def stop(self) -> None:

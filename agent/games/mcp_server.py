@@ -200,7 +200,7 @@ def _answer_text(answer: dict[str, Any]) -> str:
 def _status_text(game: Game, answer: dict[str, Any]) -> str:
     assert game.folder is not None
     notes = words.notebook_text(told.notebook_of(game.folder.events()))
-    last = _answer_text(answer) if answer["results"] else words.budget_line(answer["budget"])
+    last = _answer_text(answer) if answer["results"] or answer["under_way"] else words.budget_line(answer["budget"])
     return f"{answer['case']} · {answer['phase']}\n\n{notes}\n\n{last}"
 
 

@@ -133,6 +133,7 @@ def status(game: Game) -> dict[str, Any]:
         "case": game.config.case.id,
         "phase": game.phase,
         "budget": budget_left(events, game.config.budget),
+        "under_way": list(game.under_way),
         "offered": [tool.name for tool in game.seat.situation.tools] if game.seat.situation else [],
         "questions": len(game.seat.questions or ()) if game.phase == "forecast" else 0,
         "result": ended.result if ended else None,

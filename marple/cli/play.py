@@ -143,8 +143,8 @@ def status(
     print(
         f"{told['case']} · {phase} · {words.budget_line(told['budget'])}\n\n{words.notebook_text(told['notebook'])}\n"
     )
-    last = "The last result:" if told["results"] else "The brief:"
-    print(f"{last}\n\n{words.results_text(told)}\n\n{words.commands(phase, name, told['questions'])}")
+    last = "The last result:\n\n" if told["results"] else "" if told["under_way"] else "The brief:\n\n"
+    print(f"{last}{words.results_text(told)}\n\n{words.commands(phase, name, told['questions'])}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ import pytest
 
 from marple.agent.bench import Bench
 from marple.agent.configuration import RunConfig
-from marple.agent.games import daemon, told
+from marple.agent.games import daemon, told, words
 from marple.agent.games.game import Game, for_outside
 from marple.agent.games.seat import Seat
 from marple.agent.models import ToolCall
@@ -52,14 +52,14 @@ async def test_at_a_limit_only_the_answer_is_taken_and_its_form_may_be_mended(ga
     assert game.phase == "investigate"
     await game.move([call("chat", CHAT, "a")])
     await game.move([call("chat", CHAT, "b")])
-    assert game.phase == "wrap_up"
+    assert told.status(game)["phase"] == "wrap_up"
     assert "The limit on calls is reached" in told.reply(game)["notes"]
     with pytest.raises(ToolError, match="chat cannot be called any more: a limit is reached; call submit"):
         await game.move([call("chat", CHAT, "c")])
     await game.move([call("submit", {"nothing_hidden": "much"}, "d")])
     assert told.reply(game)["results"][0]["status"] == "refused"
     await game.move([call("submit", ANSWER, "e")])
-    assert game.phase == "over"
+    assert told.status(game)["phase"] == "over"
     ended = game.outcome()
     assert ended is not None
     assert ended.status == "limit:calls"
@@ -78,6 +78,18 @@ async def test_moves_at_the_same_time_are_made_one_by_one_and_a_move_sent_again_
     await game.move([call("chat", CHAT, "a")], why="to see")
     assert calls_made(game).count("a") == 1
     assert told.reply(game)["results"][0]["event"].startswith("E")
+    await game.stop()
+
+
+async def test_a_call_under_way_is_told(game: Game) -> None:
+    await game.begin()
+    making = asyncio.create_task(game.move([call("chat", CHAT, "a")]))
+    while not game.under_way:
+        await asyncio.sleep(0)
+    assert told.reply(game)["results"] == []
+    assert "chat is under way" in words.results_text(told.reply(game))
+    await making
+    assert told.status(game)["under_way"] == []
     await game.stop()
 
 

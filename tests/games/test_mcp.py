@@ -87,10 +87,10 @@ async def play(client: Client) -> dict[str, Any]:
     assert resources == ["marple://brief", "marple://status", "marple://notebook"]
     assert (await client.read_resource("marple://brief")).contents[0].text == brief  # type: ignore[union-attr]
 
-    progress: list[float] = []
+    reported: list[float] = []
 
-    async def note(done: float, total: float | None, message: str | None) -> None:
-        progress.append(done)
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        reported.append(progress)
 
     result = await client.call_tool("battery", BATTERY, progress_callback=note)
     assert not result.is_error
@@ -98,7 +98,7 @@ async def play(client: Client) -> dict[str, Any]:
     shown = json.loads(said(result).partition("\n\nLeft:")[0])
     assert field in shown
     assert shown["event"].startswith("E")
-    assert progress
+    assert reported
 
     wrong = await client.call_tool("battery", {"prompt": "who"})
     assert wrong.is_error
