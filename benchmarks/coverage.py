@@ -3,7 +3,8 @@
 Run ``python -m benchmarks.coverage [--repeats 1000] [--bootstraps 200]``: one row for each design of organisms, clean
 targets, and true rates of two arms. Rates differ between organisms (logit-normal with spread 1 and 3, correlated 0.7
 between the arms), every organism is played three times. A method's number is the share of its intervals, over all
-repeats and both spreads, that hold the truth; an interval that is refused counts as one that does not.
+repeats and both spreads, that hold the truth; an interval that is refused counts as one that does not. A second
+table has how often arms of the same balanced accuracy are found to differ.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from marple.agent.evaluation.comparisons import sign_flip
 from marple.agent.evaluation.intervals import Clustered, Interval, average, difference, mean_interval, share_interval
 
 EPOCHS = 3
@@ -121,6 +123,33 @@ def coverage(design: Design, *, repeats: int, bootstraps: int = 0, seed: int = 0
     return {name: held[name] / tried[name] for name in tried}
 
 
+ALIKE = (((0.5, 0.5), (0.8, 0.8)), ((0.9, 0.9), (0.95, 0.95)), ((0.7, 0.5), (0.7, 0.9)))
+"""Rates of two arms of the same balanced accuracy; the last gains on organisms what it loses on clean targets."""
+
+
+def false_findings(design: Design, *, repeats: int, seed: int = 0) -> float:
+    """The share of evaluations in which two arms of the same balanced accuracy differ with p <= 0.05."""
+    rng = np.random.default_rng(seed)
+    found = 0
+    for at in range(repeats):
+        spread = SPREADS[at % len(SPREADS)]
+        strata = []
+        for prefix, rates, n in (("o", design.solved, design.organisms), ("c", design.cleared, design.clean)):
+            first, second = drawn(rng, rates, spread, n)
+            strata.append([(f"{prefix}{i}", float(d)) for i, row in enumerate(first - second) for d in row])
+        p = sign_flip(strata)
+        found += p is not None and p <= 0.05
+    return found / repeats
+
+
+def print_false_findings(repeats: int) -> None:
+    print("\n| organisms + clean, rates of one arm, of the other | p <= 0.05 |\n|---|---|")
+    for size in SIZES:
+        for rates in ALIKE:
+            design = Design(*size, *rates)
+            print(f"| {design} | {false_findings(design, repeats=repeats):.3f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=1000)
@@ -136,6 +165,7 @@ def main() -> None:
         print(f"| {design} | " + " | ".join(f"{found[name]:.3f}" for name in names) + " |")
     means = {name: np.mean([found[name] for _, found in rows]) for name in names}
     print("| mean | " + " | ".join(f"{means[name]:.3f}" for name in names) + " |")
+    print_false_findings(arguments.repeats // 2)
 
 
 if __name__ == "__main__":
