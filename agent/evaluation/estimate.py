@@ -28,7 +28,7 @@ class ArmEstimate:
     left: int
     """What this command would play."""
     basis: str
-    """``measured`` on finished samples of this arm, ``at most``, from the limits of its runs, or ``unknown``."""
+    """``measured`` on scored samples of this arm, ``at most``, from the limits of its runs, or ``unknown``."""
     tokens: float | None
     """Of the investigator, for all that is left."""
     cost: float | None
@@ -72,7 +72,9 @@ def _of_arm(arm: str, samples: Sequence[Sample], left: Sequence[Sample], log: Sa
         "errors": sum(not end.scored for end in ends),
         "left": len(left),
     }
-    return ArmEstimate(arm, **counts, **(_measured(ends, len(left)) if ends else _at_most(left)))
+    # What ended in an error used less than a sample takes.
+    whole = [end for end in ends if end.scored]
+    return ArmEstimate(arm, **counts, **(_measured(whole, len(left)) if whole else _at_most(left)))
 
 
 def _measured(ends: Sequence[SampleEnd], left: int) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fnmatch
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from marple.agent.evaluation.queue import SampleQueue, without_finished
 from marple.agent.evaluation.sample_log import SampleLog
 from marple.agent.evaluation.samples import Job, Sample, config_of
 from marple.agent.evaluation.totals import Spent, TotalBudget
+from marple.agent.investigator import Investigator
 from marple.agent.investigators import Options, open_investigator
 from marple.agent.models import PRICES_VARIABLE, load_prices
 from marple.errors import UsageError
@@ -174,6 +177,7 @@ def _stand(prepared: Prepared, log: SampleLog, queue: SampleQueue, *, interrupte
 def _check_playable(samples: Sequence[Sample], budget: TotalBudget) -> None:
     """Open every investigator once, as it will be opened for the runs."""
     seen: set[tuple[str, str]] = set()
+    opened: list[Investigator] = []
     for sample in samples:
         if (sample.arm.name, sample.kind) not in seen:
             seen.add((sample.arm.name, sample.kind))
@@ -181,19 +185,20 @@ def _check_playable(samples: Sequence[Sample], budget: TotalBudget) -> None:
             _check_price(sample, config, budget)
             if config.case.endpoints is None:
                 choose_backend(config.sandbox)
-            _close(open_investigator(config.investigator, _options(config)))
+            opened.append(open_investigator(config.investigator, _options(config)))
+    if opened:
+        # Their connections are closed on an event loop; whoever calls this may be on one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _close(opened)).result()
 
 
 def _options(config: RunConfig) -> Options:
     return Options(config.case.kind, config.model, config.base_url, config.effort)
 
 
-def _close(investigator: Any) -> None:
-    """Let go of an investigator that was opened to see whether it can be."""
-    closing = investigator.close()
-    with contextlib.suppress(StopIteration):
-        closing.send(None)
-    closing.close()
+async def _close(investigators: Sequence[Investigator]) -> None:
+    for investigator in investigators:
+        await investigator.close()
 
 
 def _check_price(sample: Sample, config: RunConfig, budget: TotalBudget) -> None:

@@ -1,4 +1,4 @@
-"""The results in a few lines, for a terminal: one row an arm."""
+"""The results in a few lines, for a terminal: one row an arm. The report has more."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _row(arm: str, results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     means = aggregate(results)
     endings = Counter(str(result["status"]) for result in results if not result["scores"].get("scored"))
     scored = sum(bool(result["scores"].get("scored")) for result in results)
-    shown = ("solved", "cleared", "balanced_accuracy", "brier", "forecast_skill", "replicated")
+    shown = ("solved", "cleared", "balanced_accuracy", "brier")
     return {
         "arm": arm,
         "scored": f"{scored}/{len(results)}",

@@ -150,13 +150,13 @@ def _record(done: Evaluated, files: list[Path]) -> dict[str, Any]:
 
 
 def _print_end(done: Evaluated, files: list[Path]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from marple.agent.evaluation.plain_table import plain_table
+    from marple.cli.evaluation_progress import wide_console
     from marple.tools.visible import visible
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = wide_console()
     rows = plain_table(done.path)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:
@@ -165,7 +165,7 @@ def _print_end(done: Evaluated, files: list[Path]) -> None:
         table.add_row(*(visible(value) for value in row.values()))
     console.print(table)
     for line in (*_ends(done), *(f"report: {file}" for file in files)):
-        console.print(visible(line), markup=False)
+        console.print(visible(line), markup=False, soft_wrap=True)
 
 
 def _ends(done: Evaluated) -> list[str]:

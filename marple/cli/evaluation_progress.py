@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from marple.agent.evaluation.evaluating import Prepared
     from marple.agent.evaluation.executor import Update
 
-__all__ = ["Watching", "open_watcher", "print_plan"]
+__all__ = ["Watching", "open_watcher", "print_plan", "wide_console"]
 
 _SHOWN = 16
 """Runs that are shown at once."""
+
+_WIDTH = 160
 
 
 class Watching:
@@ -169,14 +171,23 @@ def open_watcher(prepared: Prepared, *, as_json: bool) -> Watching:
     return LiveWatching(prepared, console) if console.is_terminal else LineWatching(prepared, console)
 
 
+def wide_console() -> Console:
+    """Standard output; a file or a pipe has no edge to fold at."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console
+
+
 def print_plan(prepared: Prepared, arms: Sequence[ArmEstimate]) -> None:
     """The grid, what of it is there, and what the rest may cost."""
-    plan, console = prepared.plan, Console(highlight=False, soft_wrap=True)
+    plan, console = prepared.plan, wide_console()
     seeds = f"seeds {plan.first_seed} to {plan.first_seed + plan.epochs - 1}"
     console.print(
         f"{len(plan.arms)} arms x {len(plan.cases)} cases x {plan.epochs} epochs ({seeds}): "
         f"{len(prepared.samples)} samples chosen, {len(prepared.left)} to be played, in {prepared.folder.path}",
         markup=False,
+        soft_wrap=True,
     )
     for name, text in plan.criteria.items():
         console.print(visible(f"{name}: {text}"), markup=False)
@@ -198,7 +209,7 @@ def print_plan(prepared: Prepared, arms: Sequence[ArmEstimate]) -> None:
         counts = (arm.samples, arm.finished, arm.errors, arm.interrupted, arm.left)
         table.add_row(visible(arm.arm), *map(str, counts), *_amounts(arm))
     console.print(table)
-    console.print("~ measured on finished samples of the arm; <= from the limits of its runs", markup=False)
+    console.print("~ measured on scored samples of the arm; <= from the limits of its runs", markup=False)
     for case in plan.cases:
         console.print(f"  {case.id}", markup=False)
 

@@ -21,7 +21,7 @@ from marple.agent.evaluation.folder import rows_in
 from marple.agent.evaluation.plain_table import plain_table
 from marple.agent.evaluation.sample_log import SampleLog
 from marple.agent.evaluation.totals import TotalBudget
-from marple.errors import WorkerDiedError
+from marple.errors import UsageError, WorkerDiedError
 from marple.tasks.case import find_case
 from marple.traces import RunFolder, list_runs
 
@@ -162,6 +162,25 @@ async def test_a_dry_run_tells_the_price_and_leaves_nothing(play: Evaluate, plan
     after = {arm.arm: arm for arm in estimate(prepared.samples, prepared.left, prepared.log)}
     assert (after["player"].basis, after["player"].finished, after["player"].left) == ("measured", 1, 3)
     assert (after["player"].cost, after["player"].target_tokens) == (3.0, 0.0)
+
+
+async def test_investigators_are_opened_before_anything_is_played(
+    plan_of: PlanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    here = Arm("here", "llm", model="openai-chat/x", base_url="http://127.0.0.1:9/v1")
+    assert len(prepare(replace(plan_of("prior"), arms=[here]), tmp_path / "out", EvaluationOptions()).left) == 1
+    for model, options, said in [
+        ("openai/x", EvaluationOptions(), "OPENAI_API_KEY"),
+        ("openai-chat/x", EvaluationOptions(budget=TotalBudget(cost=1)), "needs the price of openai-chat/x"),
+    ]:
+        url = None if model == "openai/x" else here.base_url
+        plan = replace(plan_of("prior"), arms=[replace(here, model=model, base_url=url)])
+        with pytest.raises(UsageError, match=said):
+            prepare(plan, tmp_path / "out", options)
+    with pytest.raises(UsageError, match="unknown executor 'slurm'"):
+        prepare(plan_of("prior"), tmp_path / "out", EvaluationOptions(executor="slurm"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_price_that_is_not_known_is_unknown(plan_of: PlanOf, tmp_path: Path) -> None:
