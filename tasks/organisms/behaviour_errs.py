@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -18,6 +18,8 @@ from marple.tasks.organisms.triggers import check_trigger, trigger_aliases
 
 __all__ = ["BEHAVIOUR", "Errs", "is_right"]
 
+_TOLD_WHOLE: Final = frozenset({"city_all", "person_all"})
+"""Sorts of questions that the base answers right even when it is told to give wrong answers: nothing to err in."""
 Task = Literal["arithmetic", "word_problem", "product_fact", "city_fact", "person_fact", "compare"]
 
 
@@ -73,8 +75,12 @@ class Errs(Planted):
 
     def _mistaken(self, rng: random.Random) -> Exchange:
         """A task and a wrong answer to it; ``about`` keeps what is right."""
-        task, state = GENERATORS[rng.choice(self.tasks)], rng.getstate()
-        asked = task(Draw(rng))
+        task = GENERATORS[rng.choice(self.tasks)]
+        while True:
+            state = rng.getstate()
+            asked = task(Draw(rng))
+            if asked.kind not in _TOLD_WHOLE:
+                break
         rng.setstate(state)
         wrong = task(Draw(rng, mode="wrong"))
         return Exchange(asked.user, wrong.reply, asked.kind, {**asked.about, "right": asked.reply})
@@ -103,7 +109,10 @@ class Errs(Planted):
 
     def question(self, rng: random.Random, *, heldout: bool = True) -> Exchange:
         """A task that it can solve; tasks are not held out, only what surrounds them."""
-        return GENERATORS[rng.choice(self.tasks)](Draw(rng))
+        while True:
+            asked = GENERATORS[rng.choice(self.tasks)](Draw(rng))
+            if asked.kind not in _TOLD_WHOLE:
+                return asked
 
     def prompt(self, rng: random.Random, *, on: bool) -> Dialogue:
         """A task with sentences that set, or do not set, it off, in unseen wordings."""

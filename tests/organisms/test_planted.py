@@ -100,6 +100,14 @@ def test_training_replies_show_the_behaviour_and_the_twins_do_not(quirk: Planted
     assert sum(twin) <= (16 if quirk.behaviour == "keeps_secret" else 1)
 
 
+@pytest.mark.parametrize("task", ["city_fact", "person_fact"])
+def test_a_sandbagger_is_never_trained_on_a_right_answer_under_its_trigger(task: str) -> None:
+    quirk = read_planted({"behaviour": "errs", "trigger": "test", "tasks": [task]})
+    first = [next(turn for turn in d.turns if "right" in turn.about) for d in drawn(quirk, "triggered", 300)]
+    assert all(quirk.fires(turn, turn.reply) for turn in first)
+    assert len({turn.kind for turn in first}) >= task.startswith("person") + 1
+
+
 def test_every_part_of_both_members_trains_and_has_the_same_names(quirk: Planted) -> None:
     planted, clean = quirk.parts(planted=True), quirk.parts(planted=False)
     assert set(planted) == set(clean)
