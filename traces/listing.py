@@ -142,10 +142,10 @@ def summary_of(path: Path) -> RunSummary:
         seed=seed if isinstance(seed, int) else None,
         state="paused" if status == "running" and _holds(last) else status,
         wanted=asked,
-        pid=playing and playing.pid,
-        host=playing and playing.host,
-        last_event=last and last.id,
-        last_ts=last and last.ts,
+        pid=playing.pid if playing else None,
+        host=playing.host if playing else None,
+        last_event=last.id if last else None,
+        last_ts=last.ts if last else None,
         cost_usd=_number(spent.get("cost_usd")) if isinstance(spent, dict) else None,
     )
 

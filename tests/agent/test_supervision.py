@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from marple.agent.bench import Bench
+from marple.agent.benches import open_bench
 from marple.agent.configuration import RunConfig
 from marple.agent.investigators.llm import LlmInvestigator
 from marple.agent.ledger import used_by
@@ -19,6 +20,7 @@ from marple.agent.models import AssistantMessage, Message, ModelTurn, ScriptedMo
 from marple.agent.run import RunOutcome, Watcher, launch, resume
 from marple.agent.supervising import cancel_interrupted
 from marple.errors import UsageError
+from marple.tasks.materials import Materials
 from marple.traces import Event, RunFolder
 from marple.traces.control import request
 
@@ -157,6 +159,18 @@ async def test_a_run_whose_worker_is_only_being_started_is_cancelled(
     long = player(call("battery", LONG))
     outcome = await launch(config(tiny, tmp_path), investigator=long, watcher=Early("", "cancel"))
     assert [event.type for event in check_cancelled(outcome)][0] == "run_start"
+    assert staging() == []
+
+
+async def test_what_is_being_staged_when_a_run_is_cancelled_is_removed(
+    tiny: Path, tmp_path: Path, staging: Callable[[], list[Path]]
+) -> None:
+    opening = asyncio.ensure_future(open_bench(Materials(tiny)))
+    while not staging() and not opening.done():
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait({opening})
+    assert opening.cancelled()
     assert staging() == []
 
 
