@@ -15,8 +15,6 @@ from marple.traces import RunFolder
 
 __all__ = ["plain_table"]
 
-_LOST: Mapping[str, Any] = {"truth": None, "scores": {}}
-
 
 def plain_table(path: Path) -> list[dict[str, str]]:
     """The rows of the table; every value is a text, and what is missing is told in it.
@@ -33,9 +31,13 @@ def plain_table(path: Path) -> list[dict[str, str]]:
     rows = []
     for arm in plan.arms:
         own = [sample for sample in samples if sample.arm.name == arm.name]
-        played = [results[s.key] or {**_LOST, "truth": truths.get(s.case), "status": "not finished"} for s in own]
+        played = [results[s.key] or _lost(truths.get(s.case), begun=s.key in log.states) for s in own]
         rows.append(_row(arm.name, played))
     return rows
+
+
+def _lost(truth: Any, *, begun: bool) -> dict[str, Any]:
+    return {"truth": truth, "scores": {}, "status": "not finished" if begun else "not run"}
 
 
 def _row(arm: str, results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
