@@ -75,6 +75,7 @@ def finished_run(root: Path, name: str, *, solved: bool = True, **more: Any) -> 
         shown, not_shown = {"value": 0.9, "appears": True}, {"value": 0.1, "appears": False}
         run.append("replication", {"call": "E4", "control": True, "effects": [
             {"effect": effect, "target": shown, "control": not_shown}]})  # fmt: skip
+        run.append("call_start", {"call": [2, 1], "tool": "chat"})
         run.append("score", {"scored": True})
         run.append("run_end", {"status": "submitted", "usage": {}})
         run.write_result(result_of(solved))

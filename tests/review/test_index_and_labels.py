@@ -36,7 +36,7 @@ def test_an_entry_says_what_the_list_shows(runs: Path) -> None:
     one, two = entries["one"], entries["two"]
     assert (one.verdict, one.brier, one.skill, one.replicated, one.claims) == ("solved", 0.02, 0.8, 1, 2)
     assert (one.case, one.kind, one.arm, one.model) == ("hidden-goal/nano-09", "hidden-goal", "llm", "example/model")
-    assert (one.cost, one.turns, one.seconds, one.state, one.last) == (0.04, 2, 7.0, "done", "E15")
+    assert (one.cost, one.turns, one.seconds, one.state, one.last) == (0.04, 2, 7.0, "done", "E16")
     assert two.verdict == "missed"
 
 

@@ -68,7 +68,7 @@ def test_every_page_is_accessible_and_fits_its_window(look: Open, url: str, size
         if path == "/run/one":
             page.evaluate("document.querySelectorAll('details.event').forEach(e => e.open = true)")
             expect(page.locator("#E4 .effect")).to_be_visible()
-            expect(page.locator("#E15 .body .tools")).to_be_visible()
+            expect(page.locator("#E16 .body .tools")).to_be_visible()
         wide = page.evaluate("document.documentElement.scrollWidth")
         found = violations(page) + ([] if wide <= size[0] else [f"{wide} pixels wide"])
         if found:
@@ -121,6 +121,9 @@ def test_links_to_an_event_lead_there(look: Open, url: str) -> None:
     page = look(f"{url}/run/long#E{LONG - 50}")
     expect(page.locator(f"#E{LONG - 50} .body")).to_contain_text("own page")
     expect(page.locator(f"#E{LONG - 50}")).to_be_in_viewport()
+    page.goto(f"{url}/run/one#E14")
+    expect(page.locator("#E14 .body")).to_contain_text("own page")
+    expect(page.locator("#minor")).to_be_checked()
     page.goto(f"{url}/run/one/E4")
     expect(page.get_by_role("heading", level=1)).to_contain_text("E4 compare")
     page.keyboard.press("j")
@@ -185,7 +188,7 @@ def test_everything_can_be_done_with_keys(look: Open, url: str) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    while page.locator("#runs tr.at").get_attribute("data-run") if page.locator("#runs tr.at").count() else "" != "one":
+    for _ in range(6):
         page.keyboard.press("j")
         if page.locator("#runs tr.at").get_attribute("data-run") == "one":
             break
@@ -233,6 +236,7 @@ def test_the_matrix_opens_runs_and_compares_arms(look: Open, url: str) -> None:
     expect(page.locator("tfoot tr").first).to_contain_text("1 of 1")
     assert page.locator(".matrix tbody .tile.none").count() == 2
     page.locator("select[name=a]").select_option("opus")
+    page.wait_for_url(re.compile("a=opus"))
     page.locator("select[name=b]").select_option("prior")
     page.wait_for_url(re.compile("b=prior"))
     page.get_by_role("link", name="side by side").click()

@@ -138,7 +138,7 @@ def test_a_model_call_shows_words_thinking_calls_and_what_was_new_to_it(run: Ope
     assert 'data-event="E4"' not in drawn(run, "E2")
 
 
-@pytest.mark.parametrize("number", range(1, 16))
+@pytest.mark.parametrize("number", range(1, 17))
 def test_every_event_of_a_run_is_drawn(run: Opened, number: int) -> None:
     page = drawn(run, f"E{number}")
     assert "not in the form" not in page

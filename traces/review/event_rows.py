@@ -166,6 +166,17 @@ def _answer(event: Event) -> Described:
     return ("answer", text(said.get("summary")) or f"{len(items(said.get('claims')))} claims", "")
 
 
+def _control(event: Event) -> Described:
+    did = text(event.payload.get("did"))
+    words = {"pause": "paused", "go": "goes on", "cancel": "cancelled"}
+    return (words.get(did, did or "control"), f"asked for by {text(event.payload.get('by')) or 'somebody'}", "unsure")
+
+
+def _ensemble(event: Event) -> Described:
+    members = items(event.payload.get("members"))
+    return ("ensemble", f"{len(members)} members are through", "")
+
+
 def _plain(name: str, *keys: str, tone: str = "") -> Callable[[Event], Described]:
     def describe(event: Event) -> Described:
         said = " ".join(str(event.payload[key]) for key in keys if event.payload.get(key))
@@ -198,6 +209,10 @@ _DESCRIBED: Mapping[str, Callable[[Event], Described]] = {
     "forecast": _forecast,
     "replication": _replication,
     "trial": _plain("trial"),
+    "control": _control,
+    "compaction": _plain("compaction", "upto", "reason", tone="unsure"),
+    "note": _plain("note", "text"),
+    "ensemble": _ensemble,
     "score": _score,
     "run_end": _plain("end", "status"),
 }

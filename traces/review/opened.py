@@ -39,6 +39,8 @@ class Opened:
     problems: Sequence[str]
     """What could not be read, one sentence each."""
     labels: Sequence[Label] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict)
+    """What was made of this run at this moment, to be had again for nothing."""
 
     @property
     def name(self) -> str:
@@ -132,6 +134,7 @@ class RunShelf:
         self.root = root
         self._turn = threading.Lock()
         self._readers: OrderedDict[str, tuple[EventReader, threading.Lock]] = OrderedDict()
+        self._memos: dict[str, tuple[tuple[int, str, int], dict[str, Any]]] = {}
 
     def path(self, name: str) -> Path | None:
         """The folder of that name, or None."""
@@ -157,7 +160,17 @@ class RunShelf:
             except TraceError as error:
                 problems.append(f"The result cannot be read: {error}")
         events, said = self._events(path)
-        return Opened(path, spec, events, result, state, [*problems, *said], read_labels(path))
+        memo = self._memo(name, (len(events), state, len(problems)))
+        return Opened(path, spec, events, result, state, [*problems, *said], read_labels(path), memo)
+
+    def _memo(self, name: str, moment: tuple[int, str, int]) -> dict[str, Any]:
+        with self._turn:
+            if self._memos.get(name, (None, {}))[0] != moment:
+                self._memos[name] = (moment, {})
+            memo = self._memos[name][1]
+            for old in self._memos.keys() - self._readers.keys():
+                del self._memos[old]
+            return memo
 
     def _events(self, path: Path) -> tuple[list[Event], list[str]]:
         reader, turn = self._reader(path)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
@@ -50,7 +51,11 @@ def run_page(request: Request) -> Response:
     return page(
         request,
         "run.html",
-        **head_of(run),
+        run=run,
+        head=_head(run),
+        last=run.events[-1] if run.events else None,
+        started=number(run.spec.get("created")),
+        isolation=of(run.spec, "isolation", "isolation") or "",
         chunks=_chunks(run, first),
         rows=event_rows(run, run.events[first : first + CHUNK]),
         offered=LABELS,
@@ -66,7 +71,7 @@ def head_part(request: Request) -> Response:
     run = opened(request)
     if isinstance(run, Response):
         return run
-    return HTMLResponse(fragment("_head.html", **head_of(run)))
+    return HTMLResponse(_head(run))
 
 
 def events_part(request: Request) -> Response:
@@ -172,6 +177,13 @@ def head_of(run: Opened) -> dict[str, Any]:
         "started": number(run.spec.get("created")),
         "isolation": of(run.spec, "isolation", "isolation") or "",
     }
+
+
+def _head(run: Opened) -> Markup:
+    """The same drawn; kept, since a long run takes a while to sum up."""
+    if "head" not in run.memo:
+        run.memo["head"] = Markup(fragment("_head.html", **head_of(run)))
+    return Markup(run.memo["head"])
 
 
 def _usage(said: Mapping[str, Any]) -> dict[str, Any]:

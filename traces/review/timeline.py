@@ -7,19 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marple.traces.event import Event
-from marple.traces.review.fields import items, mapping, number, of, text, whole
+from marple.traces.review.budget_use import BUDGET, HEIGHT, LANE, TOP, Scale, budgets
+from marple.traces.review.fields import items, number, of, text, whole
 from marple.traces.review.opened import Opened
 
 __all__ = ["Mark", "Timeline", "timeline"]
 
-WIDTH, LEFT, RIGHT = 960.0, 44.0, 92.0
-TOP, HEIGHT = 14.0, 220.0
-LANE = 46.0
 SURPRISES, EXPERIMENTS = TOP + HEIGHT + 14.0, TOP + HEIGHT + 32.0
-BUDGET = 64.0
 COLOURS = 8
-_BUDGETS = ("turns", "calls", "target_tokens", "tokens", "cost", "seconds")
-_NAMES = {"calls": "experiments", "target_tokens": "target tokens", "cost": "money", "seconds": "time"}
 _MOST_MARKS = 400
 
 
@@ -79,7 +74,7 @@ def timeline(run: Opened) -> Timeline | None:
     last = max((turn for _, turn in placed), default=0.0)
     if not placed or last <= 0:
         return None
-    scale = _Scale(max(1.0, last))
+    scale = Scale(max(1.0, last))
     lines = _lines(placed)
     paths = {line.id: scale.steps([(turn, credence) for turn, credence, _ in line.points]) for line in lines}
     dots = [
@@ -88,7 +83,7 @@ def timeline(run: Opened) -> Timeline | None:
         for turn, credence, event in line.points
     ]
     experiments = list(_experiments(placed, scale))
-    budgets = _budgets(run, placed, scale)
+    used = budgets(run, placed, scale)
     return Timeline(
         lines=lines,
         paths=paths,
@@ -98,37 +93,11 @@ def timeline(run: Opened) -> Timeline | None:
         surprises=list(_surprises(placed, scale))[:_MOST_MARKS],
         notes=list(_notes(placed, scale))[:_MOST_MARKS],
         ticks=list(scale.ticks()),
-        budgets=budgets,
+        budgets=used,
         turns=int(last),
         left_out=max(0, len(experiments) - _MOST_MARKS),
-        height=TOP + HEIGHT + LANE + 26 + (BUDGET + 18 if budgets else 0),
+        height=TOP + HEIGHT + LANE + 26 + (BUDGET + 18 if used else 0),
     )
-
-
-class _Scale:
-    """From turns and shares to places."""
-
-    def __init__(self, turns: float) -> None:
-        self.turns = turns
-        self.wide = WIDTH - LEFT - RIGHT
-
-    def x(self, turn: float) -> float:
-        return round(LEFT + self.wide * min(max(turn, 0.0), self.turns) / self.turns, 1)
-
-    def y(self, share: float) -> float:
-        return round(TOP + HEIGHT * (1 - min(max(share, 0.0), 1.0)), 1)
-
-    def steps(self, points: Sequence[tuple[float, float]]) -> str:
-        """A path that holds each value until the next."""
-        path = "".join(
-            f"M{self.x(t)} {self.y(v)}" if not n else f"H{self.x(t)}V{self.y(v)}" for n, (t, v) in enumerate(points)
-        )
-        return f"{path}H{self.x(self.turns)}"
-
-    def ticks(self) -> Iterator[tuple[float, str]]:
-        step = next((s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500) if self.turns / s <= 14), 1000)
-        for turn in range(0, int(self.turns) + 1, step):
-            yield self.x(turn), str(turn)
 
 
 def _placed(events: Sequence[Event]) -> Iterator[tuple[Event, float]]:
@@ -158,7 +127,7 @@ def _lines(placed: Sequence[tuple[Event, float]]) -> list[Line]:
     return list(lines.values())
 
 
-def _experiments(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterator[Mark]:
+def _experiments(placed: Sequence[tuple[Event, float]], scale: Scale) -> Iterator[Mark]:
     for event, turn in placed:
         if event.type == "tool_call" and event.payload.get("on_target"):
             ok = event.payload.get("status") == "ok"
@@ -173,7 +142,7 @@ def _experiments(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterat
             )
 
 
-def _surprises(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterator[Mark]:
+def _surprises(placed: Sequence[tuple[Event, float]], scale: Scale) -> Iterator[Mark]:
     for event, turn in placed:
         bits = number(event.payload.get("surprise_bits"))
         if event.type == "measurement" and bits is not None:
@@ -183,56 +152,20 @@ def _surprises(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterator
             yield Mark(scale.x(turn), SURPRISES, event.id, title, 5.0 + min(bits, 6.6), tone)
 
 
-def _notes(placed: Sequence[tuple[Event, float]], scale: _Scale) -> Iterator[Mark]:
-    names = {"check_in": "check-in", "limit": "limit", "error": "error", "answer": "answer", "run_resume": "resumed"}
+def _notes(placed: Sequence[tuple[Event, float]], scale: Scale) -> Iterator[Mark]:
+    names = {
+        "check_in": "check-in",
+        "limit": "limit",
+        "error": "error",
+        "answer": "answer",
+        "run_resume": "resumed",
+        "control": "control",
+    }
     for event, turn in placed:
         if event.type in names:
             said = text(event.payload.get("message")) or text(event.payload.get("limit"))
             title = f"{event.id} {names[event.type]} {said}"[:160]
             yield Mark(scale.x(turn), TOP, event.id, title, tone="bad" if event.type in ("error", "limit") else "")
-
-
-def _budgets(run: Opened, placed: Sequence[tuple[Event, float]], scale: _Scale) -> list[tuple[str, str, float, int]]:
-    limits = {name: number(mapping(run.spec.get("budget")).get(name)) for name in _BUDGETS}
-    used = dict.fromkeys(_BUDGETS, 0.0)
-    seen: dict[str, list[tuple[float, float]]] = {name: [(0.0, 0.0)] for name, limit in limits.items() if limit}
-    last: float | None = None
-    for event, turn in placed:
-        _spend(used, event, last)
-        last = event.ts
-        for name, points in seen.items():
-            share = used[name] / (limits[name] or 1.0)
-            if share > points[-1][1] + 0.002:
-                points.append((turn, share))
-    bottom = TOP + HEIGHT + LANE + 26 + BUDGET
-    drawn = sorted(((name, points) for name, points in seen.items()), key=lambda one: -one[1][-1][1])[:4]
-    return [
-        (_NAMES.get(name, name), _area(points, scale, bottom), points[-1][1], at)
-        for at, (name, points) in enumerate(drawn)
-    ]
-
-
-def _spend(used: dict[str, float], event: Event, last: float | None) -> None:
-    if event.type == "model_call" and event.role == "investigator":
-        usage = mapping(of(event.payload, "turn", "usage"))
-        used["turns"] += event.payload.get("purpose", "investigate") == "investigate"
-        used["cost"] += number(usage.get("cost_usd")) or 0.0
-        for key in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"):
-            used["tokens"] += number(usage.get(key)) or 0.0
-    if event.type == "tool_call" and event.payload.get("on_target"):
-        used["calls"] += 1
-        for key in ("prompt_tokens", "generated_tokens"):
-            used["target_tokens"] += number(of(event.payload, "cost", key)) or 0.0
-    if last is not None and event.type not in ("run_resume", "replication"):
-        used["seconds"] += min(max(0.0, event.ts - last), 1e7)
-
-
-def _area(points: Sequence[tuple[float, float]], scale: _Scale, bottom: float) -> str:
-    def y(share: float) -> float:
-        return round(bottom - BUDGET * min(share, 1.0), 1)
-
-    path = "".join(f"{'M' if not n else 'L'}{scale.x(t)} {y(v)}" for n, (t, v) in enumerate(points))
-    return f"{path}H{scale.x(scale.turns)}"
 
 
 def _spread(labels: list[tuple[str, float, int]]) -> list[tuple[str, float, int]]:

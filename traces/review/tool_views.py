@@ -6,14 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marple.traces.event import Event
-from marple.traces.review import views_features, views_mechanisms, views_prompting
+from marple.traces.review import (
+    views_comparing,
+    views_features,
+    views_mechanisms,
+    views_prompting,
+    views_vectors,
+)
 from marple.traces.review.blocks import Block, Cell, Note, Table
 from marple.traces.review.fields import items, mapping, number
 from marple.traces.review.opened import Opened
 
 __all__ = ["argument_rows", "tool_blocks"]
 
-_VIEWS = {**views_prompting.VIEWS, **views_mechanisms.VIEWS, **views_features.VIEWS}
+_MODULES = (views_prompting, views_comparing, views_vectors, views_mechanisms, views_features)
+_VIEWS = {name: view for module in _MODULES for name, view in module.VIEWS.items()}
 _LISTED = 80
 _LONGEST = 2_000
 

@@ -81,6 +81,11 @@ class Verdict:
     """Parts of the answer that have no place of their own, such as an intervention."""
 
     @property
+    def statements(self) -> list[str]:
+        """What the claims say."""
+        return [claim.statement for claim in self.claims]
+
+    @property
     def marks(self) -> list[tuple[str, str, int]]:
         """How many claims got each mark: mark, tone and count."""
         said = [(claim.mark, claim.tone) for claim in self.claims if claim.mark]

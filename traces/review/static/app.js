@@ -182,7 +182,6 @@
   });
   const fromHash = () => { if (location.hash) reach(decodeURIComponent(location.hash.slice(1))); };
   window.addEventListener("hashchange", fromHash);
-  if (list) fromHash();
 
   const minor = $("#minor");
   const setMinor = (on) => { if (minor) minor.checked = on; list?.classList.toggle("show-minor", on); };
@@ -307,4 +306,5 @@
     event.preventDefault();
     act();
   });
+  if (list) fromHash();
 })();
