@@ -1,22 +1,29 @@
 """A monitor from labelled conversations, white-box: a direction in the activations of the replies.
 
-A ridge probe on the reply's last token and the difference of means at every layer, over all tokens of the reply or its
-last one, are made from one half of the conversations; the one with the largest area under the ROC curve on the other
-half is made again from all.
+Ridge probes on the last token and on the mean over tokens, at every layer, are made from conversations about half of
+the subjects and tried on those about the other half, in other words: kind ones, and the behaviour quoted and rejected.
+The mean is taken, unless the last token, which is often the same full stop, carries clearly better. That probe is made
+again from all; its layer is the one at which, with subjects kept apart, it tells most. Where there are too few
+conversations for probes, it is the difference of means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from marple.agent.corpus_reading import Messages, Steps
 from marple.agent.investigator import Done, Request
 from marple.agent.methods.monitor_blackbox import MonitorBlackbox
+from marple.agent.methods.monitor_rewording import TESTED, TRAINED, Sides, halves, reworded, subjects
 
 __all__ = ["METHOD", "MonitorWhitebox", "fit_directions"]
 
-LAYERS = (-4, -3, -2, -1)
-"""The last ones; a model with fewer has what it has."""
+READINGS = ("mean", "last")
+CLEARLY = 0.1
+"""Lead in area beyond what so few conversations give by chance."""
+MIDDLE = 1
+"""The layer of a difference of means."""
 
 
 class MonitorWhitebox(MonitorBlackbox):
@@ -29,42 +36,59 @@ class MonitorWhitebox(MonitorBlackbox):
 
 
 def fit_directions(script: MonitorBlackbox, positive: Sequence[Messages], negative: Sequence[Messages]) -> Steps:
-    """Set a script's monitor to the direction that tells apart best what it was not made from."""
-    tested = {
-        "conversations": [*positive[1::2], *negative[1::2]],
-        "labels": [True] * len(positive[1::2]) + [False] * len(negative[1::2]),
-    }
-    half = {"positive": positive[::2], "negative": negative[::2]}
-    whole = {"positive": positive, "negative": negative}
-    (probed,) = yield [_probe(half)]
-    fits = [(layer, reading) for layer in LAYERS for reading in ("mean", "last")]
-    tries = [Request("try_monitor", {**tested, "fit": _fit(half, *place)}, "At which layer?") for place in fits]
-    tries += [_of_probe(probed, tested)] if probed.ok else []
-    tried = yield tries
-    areas = [done.data["auroc"]["auroc"] if done.ok else 0.0 for done in tried]
-    best = areas.index(max(areas))
-    if best < len(fits):
-        (made,) = yield [Request("try_monitor", {**tested, "fit": _fit(whole, *fits[best])}, "From all of them.")]
+    """Set a script's monitor to the direction that carries best to other subjects in other words."""
+    parts = halves(positive, negative)
+    whole = reworded((list(positive), list(negative)), TRAINED)
+    areas = yield from _carries(parts)
+    if areas:
+        reading = "last" if areas["last"] > areas["mean"] + CLEARLY else "mean"
+        (made,) = yield [_probe(whole, reading)]
+        monitor = {"vector": made.data["handle"], "reading": reading} if made.ok else None
     else:
-        (probed,) = yield [_probe(whole)]
-        (made,) = yield [_of_probe(probed, tested)]
-    if made.ok:
-        script.monitor = made.data["monitor"]
-        script.corpus.evidence.append(tried[best].id)
-        script.found = f"a direction tells conversations it was not made from apart with an area of {areas[best]:.2f}"
+        fit = {"method": "difference_of_means", "layer": MIDDLE, "positive": whole[0], "negative": whole[1]}
+        (made,) = yield [_tried(whole, fit=fit)]
+        monitor = made.data["monitor"] if made.ok else None
+    if monitor is None:
+        return
+    (tried,) = yield [_tried(whole, monitor=monitor)]
+    if tried.ok:
+        script.monitor = tried.data["monitor"]
+        script.corpus.evidence += [made.id, tried.id]
+        told = ", ".join(f"{name} {area:.2f}" for name, area in areas.items()) or "not tried, too few conversations"
+        script.found = f"a direction tells other subjects in other words apart, area by reading: {told}"
 
 
-def _fit(sides: dict[str, Sequence[Messages]], layer: int, reading: str) -> dict[str, object]:
-    return {"method": "difference_of_means", "layer": layer, "reading": reading, **sides}
+def _carries(parts: tuple[Sides, Sides]) -> Steps:
+    """By reading, the mean area of two probes, each on the subjects that it was not made from, in other words."""
+    made = yield [_probe(reworded(part, TRAINED), reading) for reading in READINGS for part in parts]
+    if not all(one.ok for one in made):
+        return {}
+    places = [(reading, part) for reading in READINGS for part in reversed(parts)]
+    tried = yield [
+        _tried(reworded(part, TESTED), monitor={"vector": one.data["handle"], "reading": reading})
+        for one, (reading, part) in zip(made, places, strict=True)
+    ]
+    found: dict[str, float] = {}
+    for one, (reading, _) in zip(tried, places, strict=True):
+        found[reading] = found.get(reading, 0.0) + _area(one) / len(parts)
+    return found
 
 
-def _probe(sides: dict[str, Sequence[Messages]]) -> Request:
-    return Request("probe", {**sides, "reading": "last", "method": "ridge", "shuffles": 20}, "Or a probe?")
+def _area(done: Done) -> float:
+    return float(done.data["auroc"]["auroc"]) if done.ok else 0.0
 
 
-def _of_probe(probed: Done, tested: dict[str, object]) -> Request:
-    monitor = {"vector": probed.data["handle"], "reading": "last"}
-    return Request("try_monitor", {**tested, "monitor": monitor}, "How far does the probe carry?")
+def _probe(sides: Sides, reading: str) -> Request:
+    positive, negative = sides
+    groups = [f"about {subject}" for subject in subjects([*positive, *negative])]
+    asked = {"positive": positive, "negative": negative, "groups": groups, "reading": reading, "method": "ridge"}
+    return Request("probe", {**asked, "shuffles": 20}, "At which layer, with subjects kept apart?")
+
+
+def _tried(sides: Sides, **how: Any) -> Request:
+    positive, negative = sides
+    labels = [True] * len(positive) + [False] * len(negative)
+    return Request("try_monitor", {"conversations": [*positive, *negative], "labels": labels, **how}, "Does it carry?")
 
 
 METHOD = MonitorWhitebox
