@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from marple.agent.boundary import untrusted_field, view
 from marple.agent.draining import Drain
 from marple.agent.pooling import pooled_answer
-from marple.agent.session import Session
+from marple.agent.session import CallProgress, Session
 from marple.tools.visible import quote
 from marple.traces import RunFolder
 
@@ -93,11 +94,14 @@ async def gather_members(session: Session, count: int, play: PlayMember) -> bool
     Returns:
         False when the process was asked to stop before all were through.
     """
-    drain, places = session.drain or Drain(), asyncio.Semaphore(AT_ONCE)
+    drain, places, through = session.drain or Drain(), asyncio.Semaphore(AT_ONCE), itertools.count(1)
+    _tell(session, 0, count)
 
     async def one(number: int) -> RunOutcome:
         async with places:
-            return await play(number, f"{session.folder.run_id}-m{number}", drain)
+            ended = await play(number, f"{session.folder.run_id}-m{number}", drain)
+        _tell(session, next(through), count)
+        return ended
 
     with contextlib.nullcontext() if session.drain is not None else drain.on_signals():
         async with asyncio.TaskGroup() as group:
@@ -111,6 +115,11 @@ async def gather_members(session: Session, count: int, play: PlayMember) -> bool
     if not session.events("ensemble"):
         session.folder.append("ensemble", _told(session, members))
     return True
+
+
+def _tell(session: Session, done: int, count: int) -> None:
+    if session.on_call is not None:
+        session.on_call(CallProgress(0, 0, "members", done, count, "through"))
 
 
 def _told(session: Session, members: Sequence[Member]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 
 __all__ = ["UNKNOWN_WINDOW", "context_window"]
 
-UNKNOWN_WINDOW = 32_768
+UNKNOWN_WINDOW = 65_536
 """Tokens assumed of a model of no known family."""
 
 _WINDOWS = (
