@@ -53,7 +53,9 @@ def run(
     target_base_url: Annotated[str | None, typer.Option(help="Address of a target that is an endpoint.")] = None,
     reference_base_url: Annotated[str | None, typer.Option(help="Address of its reference, if another.")] = None,
     question: Annotated[str | None, typer.Option(help="With --target: what you want to know of it.")] = None,
-    investigator: Annotated[str, typer.Option(help="Who plays: scripted-blackbox, llm, ensemble, human.")] = "scripted-blackbox",
+    investigator: Annotated[
+        str, typer.Option(help="Who plays: scripted-blackbox, llm, ensemble, human.")
+    ] = "scripted-blackbox",
     model: Annotated[str | None, typer.Option(help="Model of the llm investigator, as provider/name.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of the model's API.")] = None,
     effort: Annotated[str | None, EFFORT_OPTION] = None,

@@ -114,7 +114,8 @@ def member(number: int, said: dict[str, Any] | None, **calls: tuple[str, dict[st
 def synthesis_of(members: Sequence[Member], tools: Sequence[str], replies: str) -> tuple[list[Request], dict[str, Any]]:
     """The checks it asks for and its answer, where every call made again has the same replies."""
     script = Synthesis(find_kind("hidden-goal"), members)
-    play, asked = script.play(tools), []
+    play = script.play(tools)
+    asked: list[Request] = []
     requests = next(play)
     while requests[0].tool != "submit":
         asked += requests
