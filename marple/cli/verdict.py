@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ __all__ = ["print_verdict"]
 
 _CITED = 8
 """Cited calls that are shown."""
+
+_HANDED_IN = 90
+"""Characters shown of a part of an answer that no line of its own is for."""
+
+_TOLD_APART = ("yes", "candidates", "claims", "summary")
 
 
 def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | None = None) -> None:
@@ -48,12 +54,16 @@ def print_verdict(result: Mapping[str, Any], path: Path, *, console: Console | N
 
 
 def _print_answer(console: Console, answer: Mapping[str, Any], marks: Sequence[Mapping[str, str]]) -> None:
-    if "nothing_hidden" in answer:
-        console.print(f"  nothing hidden: {answer['nothing_hidden']:.2f}")
+    for name, value in answer.items():
+        if name.startswith("nothing_") and isinstance(value, float | int):
+            console.print(f"  {name.replace('_', ' ')}: {value:.2f}")
     if answer.get("yes") is not None:
         console.print(f"  yes: {answer['yes']:.2f}")
     for candidate in sorted(answer.get("candidates", ()), key=lambda c: -c["probability"])[:3]:
         console.print(f"  {candidate['probability']:.2f}  {_safe(_candidate(candidate))}")
+    for name, value in answer.items():
+        if name not in _TOLD_APART and not name.startswith("nothing_") and value not in (None, "", [], {}):
+            console.print(f"  {_safe(name)}: {_safe(_in_short(value))}")
     if answer["claims"]:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for number, claim in enumerate(answer["claims"]):
@@ -63,6 +73,13 @@ def _print_answer(console: Console, answer: Mapping[str, Any], marks: Sequence[M
             if number < len(marks):
                 table.add_row("", "", _mark(marks[number]), "")
         console.print(table)
+
+
+def _in_short(value: Any) -> str:
+    """What else is handed in, on one line: how many for a list, and how it begins."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    cut = text if len(text) <= _HANDED_IN else f"{text[:_HANDED_IN]}…"
+    return f"{len(value)}: {cut}" if isinstance(value, list) else cut
 
 
 def _candidate(candidate: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ def run(tmp_path: Path) -> Path:
         )
         folder.append("replication", {"call": "E2", "reason": "no"}, parent="E2")
         folder.append("measurement", {"text": "came true", "experiment": "E2", "prediction": "E3"})
+        folder.append("error", {"message": "x"}, parent="E4")
         (folder.path / "blobs" / lost.removeprefix("sha256:")).unlink()
     return tmp_path / "r"
 
@@ -79,6 +80,7 @@ def test_what_cites_an_event_is_listed(run: Path) -> None:
     assert [one["id"] for one in record["cited_by"]] == ["E3", "E4", "E5", "E6"]
     assert "untrusted_0badcafe" in record["seen"]
     assert talk("show", run, "E5").out.splitlines()[-1] == "cited by  nothing"
+    assert "cited by  E7 error (parent)" in talk("show", run, "E4").out
 
 
 def test_a_missing_blob_is_named_and_hides_nothing_else(run: Path) -> None:
@@ -146,21 +148,35 @@ def test_what_cannot_be_read_is_refused_with_the_reason(run: Path, how: str, wor
 
 def test_a_torn_last_line_is_told_of_but_not_while_it_is_being_written(run: Path) -> None:
     with RunFolder.reopen(run), (run / "events.jsonl").open("a") as file:
-        file.write('{"id": "E7"')
+        file.write('{"id": "E8"')
         file.flush()
         said = talk("show", run)
         assert "incomplete" not in said.out
         assert "follow it with: marple tail" in said.out
     said = talk("show", run)
-    assert "line 7 of events.jsonl is incomplete (11 bytes) and left out" in said.out
-    said = talk("show", run, "E7")
-    assert (said.code, "line 7 of events.jsonl is incomplete" in said.err) == (2, True)
+    assert "line 8 of events.jsonl is incomplete (11 bytes) and left out" in said.out
+    said = talk("show", run, "E8")
+    assert (said.code, "line 8 of events.jsonl is incomplete" in said.err) == (2, True)
 
 
 def test_a_cancelled_run_says_what_that_means(run: Path) -> None:
     with RunFolder.reopen(run) as folder:
         folder.write_result(result("cancelled"))
     assert "cancelled: not scored, and cannot be resumed" in talk("show", run).out
+
+
+def test_what_a_kind_has_handed_in_and_is_judged_by_is_in_the_verdict(tmp_path: Path) -> None:
+    flagged = [{"id": f"t{number}\x1b[1m", "score": 1.0} for number in range(40)]
+    answer = {"nothing_odd": 0.03, "flagged": flagged, "behaviours": [], "claims": [], "summary": "s"}
+    truth = {"nothing_hidden": False, "slots": {"behaviour": {"value": "errs"}}}
+    scores = {"scored": True, "solved": True, "cleared": None, "average_precision": 0.875, "base_rate": 0.0667}
+    with begin(tmp_path, "r") as folder:
+        folder.write_result(result(answer=answer, truth=truth, scores=scores))
+    said = talk("show", folder.path).out
+    assert "  nothing odd: 0.03\n" in said
+    assert '  flagged: 40: [{"id": "t0\\u001b[1m"' in said
+    assert "behaviours" not in said
+    assert "solved     yes   average precision 0.88 (1 best, 0.07 by chance)" in said
 
 
 def test_nothing_heavy_is_imported(run: Path) -> None:
