@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import typer
 
-from marple.cli.run import RUNS_OPTION
+from marple.cli.run import ONLY_OPTION, RUNS_OPTION, WITHOUT_OPTION
 from marple.cli.typed_json import read_json
-from marple.errors import ToolError, UnknownNameError, UsageError
+from marple.errors import MarpleError, ToolError, UnknownNameError, UsageError
 
 __all__ = ["app"]
 
@@ -24,8 +26,28 @@ RUN = typer.Argument(help="Id of the run, the start of one, or its folder.")
 JSON_TEXT = typer.Argument(metavar="JSON", help="A JSON object, @FILE with one, or - for standard input.")
 AS_JSON = typer.Option("--json", help="Print one JSON object and nothing else.")
 
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def _json_errors(command: _Command) -> _Command:
+    """With ``--json`` an error too is one object on standard output: ``error`` and ``kind``."""
+
+    @functools.wraps(command)
+    def told(*arguments: Any, as_json: bool, **options: Any) -> None:
+        try:
+            command(*arguments, as_json=as_json, **options)
+        except MarpleError as error:
+            if not as_json:
+                raise
+            usage = isinstance(error, UsageError)
+            _print({"error": str(error), "kind": "usage" if usage else type(error).__name__})
+            sys.exit(2 if usage else 1)
+
+    return cast(_Command, told)
+
 
 @app.command()
+@_json_errors
 def start(
     case: Annotated[str, typer.Argument(help="Id of a case (see marple tasks), or a case file.")],
     budget: Annotated[str | None, typer.Option(help="Limits, for example calls=20,seconds=none.")] = None,
@@ -33,6 +55,8 @@ def start(
     player: Annotated[str | None, typer.Option(help="Who plays, for the record: an agent's name and model.")] = None,
     approval: Annotated[str, typer.Option(help="Who approves calls: auto, or a policy file.")] = "auto",
     sandbox: Annotated[str, typer.Option(help="Isolation backend, or auto.")] = "auto",
+    without: Annotated[list[str] | None, WITHOUT_OPTION] = None,
+    only: Annotated[str | None, ONLY_OPTION] = None,
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
@@ -41,8 +65,15 @@ def start(
 
     if approval == "ask":
         raise UsageError("--approval ask needs a terminal of its own; say auto, or name a policy file")
-    config = {"case": _case(case), "budget": budget, "seed": seed, "player": player, "approval": approval}
-    path = client.start({**config, "sandbox": sandbox, "runs": str(runs.resolve())}, say=_say)
+    config: dict[str, Any] = {
+        "case": _case(case),
+        "budget": budget,
+        "seed": seed,
+        "player": player,
+        "approval": approval,
+    }
+    config |= {"sandbox": sandbox, "without": without or [], "only": only, "runs": str(runs.resolve())}
+    path = client.start(config, say=_say)
     _leave_if_over(path, as_json=as_json)
     told = client.ask(path, "status", say=_say)
     tools = client.ask(path, "tools", say=_say)["tools"]
@@ -58,6 +89,7 @@ def start(
 
 
 @app.command()
+@_json_errors
 def tools(
     run: Annotated[str, RUN],
     tool: Annotated[str | None, typer.Argument(help="Show what this one takes.")] = None,
@@ -81,6 +113,7 @@ def tools(
 
 
 @app.command()
+@_json_errors
 def call(
     run: Annotated[str, RUN],
     tool: Annotated[str, typer.Argument(help="Name of the tool.")],
@@ -95,6 +128,7 @@ def call(
 
 
 @app.command()
+@_json_errors
 def submit(
     run: Annotated[str, RUN],
     answer: Annotated[str, JSON_TEXT],
@@ -109,6 +143,7 @@ def submit(
 
 
 @app.command()
+@_json_errors
 def forecast(
     run: Annotated[str, RUN],
     probabilities: Annotated[
@@ -125,6 +160,7 @@ def forecast(
 
 
 @app.command()
+@_json_errors
 def status(
     run: Annotated[str, RUN],
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
@@ -148,6 +184,7 @@ def status(
 
 
 @app.command()
+@_json_errors
 def stop(
     run: Annotated[str, RUN],
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),

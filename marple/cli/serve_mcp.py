@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marple.cli.run import RUNS_OPTION
+from marple.cli.run import ONLY_OPTION, RUNS_OPTION, WITHOUT_OPTION
 from marple.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def serve_mcp(
     player: Annotated[str | None, typer.Option(help="Who plays, for the record: an agent's name and model.")] = None,
     approval: Annotated[str, typer.Option(help="Who approves calls: auto, or a policy file.")] = "auto",
     sandbox: Annotated[str, typer.Option(help="Isolation backend, or auto.")] = "auto",
+    without: Annotated[list[str] | None, WITHOUT_OPTION] = None,
+    only: Annotated[str | None, ONLY_OPTION] = None,
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
 ) -> None:
     """Serve one game to an agent: over stdio, or over HTTP on this machine with --http."""
@@ -42,7 +44,8 @@ def serve_mcp(
     if resume is not None:
         game, path = _again(resume, runs)
     else:
-        options = {"seed": seed, "approval": approval, "sandbox": sandbox, "runs": runs}
+        options: dict[str, Any] = {"seed": seed, "approval": approval, "sandbox": sandbox, "runs": runs}
+        options |= {"without": without or [], "only": only}
         game, path = _new(str(case), budget, player, options), None
     if http:
         asyncio.run(serve_http(game, path, version("marple"), port=port, say=_say))

@@ -74,6 +74,7 @@ async def test_moves_at_the_same_time_are_made_one_by_one_and_a_move_sent_again_
     plan = {"north_star": "a", "proxy": "b", "next_experiments": ["c"]}
     await asyncio.gather(*(game.move([call("plan", plan, f"p{number}")]) for number in range(3)))
     assert sorted(calls_made(game)) == ["p0", "p1", "p2"]
+    assert told.reply(game)["results"][0]["event"] is None
     await game.move([call("chat", CHAT, "a")], why="to see")
     await game.move([call("chat", CHAT, "a")], why="to see")
     assert calls_made(game).count("a") == 1
@@ -127,6 +128,19 @@ async def test_a_run_that_is_cancelled_from_outside_is_over(game: Game) -> None:
     ended = game.outcome()
     assert ended is not None
     assert ended.status == "cancelled"
+
+
+async def test_what_a_named_player_has_read_is_never_told_in_short(config: RunConfig, bench: Bench) -> None:
+    game = Game(config, Seat("shell", "agent-1"), bench=bench)
+    await game.begin()
+    await game.move([call("chat", {**CHAT, "samples": 400, "max_new_tokens": 16}, "a")])
+    event = told.reply(game)["results"][0]["event"]
+    for number in range(10):
+        await game.move([call("read_result", {"id": event}, f"r{number}")])
+        assert len(told.reply(game)["results"][0]["text"]) > 10_000
+    assert game.folder is not None
+    assert not [event for event in game.folder.events() if event.type == "compaction"]
+    await game.stop()
 
 
 async def test_every_tool_is_described_with_an_example(game: Game) -> None:

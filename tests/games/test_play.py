@@ -180,6 +180,10 @@ def test_what_cannot_be_started_is_told_and_leaves_nothing(play: Command, tmp_pa
         assert done.returncode == code, (arguments, done.stderr)
         assert words in done.stderr
         assert done.stdout == ""
+    told = play("status", "nothing", "--json")
+    assert told.returncode == 2
+    assert json.loads(told.stdout)["kind"] == "usage"
+    assert "unknown run 'nothing'" in json.loads(told.stdout)["error"]
     assert list(runtime.iterdir()) == []
     assert not (tmp_path / "runs").exists() or list((tmp_path / "runs").iterdir()) == []
 
@@ -194,9 +198,14 @@ def test_the_folder_of_the_sockets_must_be_private(play: Command, runtime: Path)
     assert "too long for a socket" in long.stderr
 
 
-def test_a_run_of_another_investigator_is_not_played(play: Command, tmp_path: Path) -> None:
+def test_each_run_is_gone_on_with_by_its_own_player(play: Command, tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "runs", "r1", {"case": CASE, "investigator": "scripted-blackbox"})
     folder.close()
     done = play("call", "r1", "battery", "{}")
     assert done.returncode == 2
     assert "played by scripted-blackbox" in done.stderr
+    RunFolder.create(tmp_path / "runs", "r2", {"case": CASE, "investigator": "shell", "model": "agent-1"}).close()
+    resume = [sys.executable, "-m", "marple.cli", "resume", "r2"]
+    done = subprocess.run(resume, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "marple play status runs/r2 goes on with it" in done.stderr
