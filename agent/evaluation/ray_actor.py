@@ -11,24 +11,30 @@ import io
 import shutil
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from marple.agent.draining import Drain
 from marple.agent.evaluation.bench_pool import BenchPool
 from marple.agent.evaluation.executor import Update
+from marple.agent.evaluation.home import in_own_thread
 from marple.agent.evaluation.playing_samples import play_sample
 from marple.agent.evaluation.samples import Job, SampleEnd
 from marple.traces.durable import storage_errors, sync_directory
 
-__all__ = ["TargetActor", "pack", "unpack"]
+__all__ = ["MOST_RUNS", "TargetActor", "pack", "unpack"]
+
+MOST_RUNS = 256
+"""Runs that one actor plays at once."""
 
 
 class TargetActor:
     """Plays samples on one target; Ray makes an actor of it, and its coroutines run in the actor's event loop."""
 
     def __init__(self) -> None:
-        self._pool = BenchPool()
+        self._pool: BenchPool | None = None  # belongs to the event loop, which does not run yet
+        self._threads = ThreadPoolExecutor(MOST_RUNS, "marple-run")
         self._drain = Drain()
         self._steps: dict[str, str] = {}
 
@@ -45,9 +51,12 @@ class TargetActor:
         with tempfile.TemporaryDirectory(prefix="marple-ray-") as runs:
             if begun is not None:
                 await asyncio.to_thread(unpack, begun, Path(runs) / job.run_id)
-            here = replace(job, runs=runs)
+            self._pool = self._pool or BenchPool()
+            here, benches = replace(job, runs=runs), self._pool.of(job.sample.organism)
             try:
-                end = await play_sample(here, self._pool.of(job.sample.organism), hear=self._hear, drain=self._drain)
+                end = await in_own_thread(
+                    self._threads, lambda: play_sample(here, benches, hear=self._hear, drain=self._drain)
+                )
             finally:
                 self._steps.pop(job.sample.key, None)
             return end, await asyncio.to_thread(pack, Path(runs) / job.run_id)
@@ -63,7 +72,8 @@ class TargetActor:
 
     async def close(self) -> None:
         """End the workers."""
-        await self._pool.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     def _hear(self, update: Update) -> None:
         self._steps[update.job.sample.key] = update.text

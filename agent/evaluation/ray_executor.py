@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 from marple.agent.draining import Drain
 from marple.agent.evaluation.executor import ExecutorOptions, Hear, JobQueue, Update
-from marple.agent.evaluation.ray_actor import TargetActor, pack, unpack
+from marple.agent.evaluation.ray_actor import MOST_RUNS, TargetActor, pack, unpack
 from marple.agent.evaluation.samples import Job, SampleEnd
 from marple.errors import StorageError, UsageError
 from marple.tasks.outcome import outcome
@@ -96,7 +97,8 @@ class RayExecutor:
         with _connected():
             import ray
 
-            most = min(self._options.max_targets, self._takes.fits(ray.cluster_resources()))
+            there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            most = min(self._options.max_targets, self._takes.fits(there))
             await _Playing(queue, hear, drain, self._takes, most, self._options.max_parallel).play()
 
 
@@ -152,7 +154,7 @@ class _Playing:
         for attempt in range(1, TRIES + 1):
             actor = self._actor(job.sample.organism)
             try:
-                end, packed = await actor.play.remote(job, begun)
+                played: tuple[SampleEnd, bytes] = await actor.play.remote(job, begun)
             except RayActorError:
                 if self._actors.get(job.sample.organism) is actor:
                     del self._actors[job.sample.organism]
@@ -160,6 +162,7 @@ class _Playing:
                 continue
             except RayError as error:
                 return _lost(job, outcome("error"), f"{type(error).__name__}: {error}")
+            end, packed = played
             try:
                 if packed:
                     await asyncio.to_thread(unpack, packed, folder)
@@ -178,7 +181,7 @@ class _Playing:
             made = ray.remote(TargetActor).options(
                 num_cpus=self._takes.cpus,
                 num_gpus=self._takes.gpus,
-                max_concurrency=self._max_parallel + 4,
+                max_concurrency=min(self._max_parallel, MOST_RUNS) + 4,
                 max_restarts=0,
                 runtime_env={"env_vars": _shared_variables()},
             )
@@ -229,7 +232,7 @@ def _connected() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     own: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UsageError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     try:

@@ -90,7 +90,8 @@ def test_the_table_is_that_of_the_local_executor(tmp_path: Path, alone: dict[str
 def test_a_killed_actor_and_a_killed_driver_lose_no_finished_sample(tmp_path: Path, alone: dict[str, str]) -> None:
     out = tmp_path / "out"
     with subprocess.Popen(command(out, "ray", "--max-targets", "1"), env=alone, stderr=subprocess.DEVNULL) as driver:
-        (actor, *_) = wait(lambda: actors(alone["RAY_TMPDIR"]))  # type: ignore[misc]
+        actor = wait(lambda: next(iter(actors(alone["RAY_TMPDIR"])), None))
+        assert isinstance(actor, psutil.Process)
         wait(lambda: finished(out))
         before_actor = finished(out)
         with contextlib.suppress(psutil.NoSuchProcess):

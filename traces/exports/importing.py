@@ -144,7 +144,8 @@ def _turn(event: Any) -> dict[str, Any]:
 
 def _call(folder: RunFolder, event: Any, turn: int, index: int) -> dict[str, Any]:
     parts = event.result if isinstance(event.result, list) else [event.result]
-    texts, artifacts = [], []
+    texts: list[str] = []
+    artifacts: list[Mapping[str, Any]] = []
     for part in parts:
         kind = getattr(part, "type", "text")
         if kind == "image":
