@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from marple.errors import StorageError, UsageError
-from marple.traces.index import NAME, RunIndex
+from marple.traces.index import _ROOM, NAME, RunIndex
 from marple.traces.labels import add_label, read_labels, remove_label
 from tests.review.made_runs import finished_run, long_run, written_run
 
@@ -69,6 +69,8 @@ def test_the_index_follows_new_changed_and_deleted_runs(runs: Path) -> None:
     assert {entry.name for entry in index.entries()} == {"one", "three"}
     assert found(index, "zygote") == {("one", "")}
     assert {run for run, _ in found(index, "velora")} == {"one", "three"}
+    left = f"SELECT count(*) FROM texts WHERE rowid / {_ROOM} NOT IN (SELECT no FROM runs)"
+    assert index._db.execute(left).fetchone() == (0,), "the text of a run that is gone is gone"
 
 
 @pytest.mark.parametrize("harm", ["deleted", "garbage", "another version"])

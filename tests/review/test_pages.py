@@ -250,7 +250,10 @@ def test_a_running_investigation_is_followed_and_can_be_held_and_ended(look: Ope
     with RunFolder.create(runs / "runs", "live", spec()) as run:
         run.append("run_start", {"brief": "Find out."})
         run.append("model_call", turn(1, "I begin."), role="investigator")
-        page = look(f"{url}/run/live")
+        page = look(url)
+        expect(page.locator("tr[data-run=live]")).to_contain_text("running")
+        expect(page.locator("tr[data-run=live] .silent")).to_contain_text("ago, E2")
+        page.goto(f"{url}/run/live")
         expect(page.locator("#live")).to_contain_text("Running")
         run.append("hypothesis", hypothesis("H1", "add", 0.4, "it hides a lamp"), role="investigator")
         run.append("tool_call", called("chat", "reply <img src=x onerror=alert(1)>"), role="target")
