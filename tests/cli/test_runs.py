@@ -77,6 +77,15 @@ def test_a_run_that_writes_nothing_is_silent_but_not_while_it_is_paused(tmp_path
     assert summary_of(folder.path).silent_since(now.last_ts + 1000) is None
 
 
+def test_a_silent_run_is_found_and_shown_as_such(tmp_path: Path) -> None:
+    with begin(tmp_path, "live") as folder:
+        log = folder.path / "events.jsonl"
+        log.write_text(json.dumps({**json.loads(log.read_text()), "ts": 1e9}) + "\n")
+        (record,) = records("--runs", tmp_path, "--status", "silent").values()
+        assert (record["state"], record["silent_since"]) == ("running", 1e9)
+        assert "silent since " in talk("runs", "--runs", tmp_path).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

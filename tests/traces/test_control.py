@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -85,6 +86,18 @@ def test_a_line_follows_the_published_schema_whatever_the_name(run: RunFolder) -
         described.validate(json.loads(line))
     assert wanted(run.path) == "go"
     assert not described.is_valid({"ts": 1.0, "wanted": "stop"})
+
+
+def test_the_page_on_it_is_right(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "supervision.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(compile(re.sub(r'Path\("[^"]*"\)', f"Path({str(run.path)!r})", code), "supervision.md", "exec"), {})
+    assert capsys.readouterr().out == "pause\n"
+    (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    described = load_schema()["$defs"]["control_request"]
+    assert json.loads(shown)["required"] == described["required"]
+    assert json.loads(shown)["properties"].keys() == described["properties"].keys()
+    assert json.loads(shown)["properties"]["wanted"] == described["properties"]["wanted"]
 
 
 def test_what_is_done_or_no_run_is_refused(run: RunFolder, tmp_path: Path) -> None:
