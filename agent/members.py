@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from marple.agent.boundary import untrusted_field, view
 from marple.agent.draining import Drain
 from marple.agent.pooling import pooled_answer
 from marple.agent.session import CallProgress, Session
+from marple.errors import MarpleError
 from marple.tools.visible import quote
 from marple.traces import RunFolder
 
@@ -104,9 +105,7 @@ async def gather_members(session: Session, count: int, play: PlayMember) -> bool
         return ended
 
     with contextlib.nullcontext() if session.drain is not None else drain.on_signals():
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(number)) for number in range(1, count + 1)]
-    ended = [task.result() for task in tasks]
+        ended = await _all([one(number) for number in range(1, count + 1)])
     if any(each.result is None for each in ended):
         return False
     members = [Member.read(number, each.path) for number, each in enumerate(ended, 1)]
@@ -115,6 +114,19 @@ async def gather_members(session: Session, count: int, play: PlayMember) -> bool
     if not session.events("ensemble"):
         session.folder.append("ensemble", _told(session, members))
     return True
+
+
+async def _all(plays: Sequence[Coroutine[Any, Any, RunOutcome]]) -> list[RunOutcome]:
+    """Every member's end; an error of Marple's in one stops the others and is raised as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(play) for play in plays]
+    except BaseExceptionGroup as several:
+        own = [error for error in several.exceptions if isinstance(error, MarpleError)]
+        if own:
+            raise own[0] from several
+        raise
+    return [task.result() for task in tasks]
 
 
 def _tell(session: Session, done: int, count: int) -> None:

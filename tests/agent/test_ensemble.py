@@ -19,7 +19,7 @@ from marple.agent.members import Member, member_seed
 from marple.agent.pooling import pooled_answer, shared_errors, top_of
 from marple.agent.run import RunOutcome, Watcher, launch, resume
 from marple.agent.synthesis import Synthesis
-from marple.errors import StorageError, UsageError
+from marple.errors import MarpleError, StorageError, UsageError
 from marple.tasks.kind import find_kind
 from marple.tasks.truth import Slot, Truth
 from marple.traces import Event, RunFolder
@@ -215,6 +215,24 @@ async def test_scripted_members_need_no_model_and_draw_with_seeds_of_their_own(
     own = [e.id for e in RunFolder.open(outcome.path).events() if e.payload.get("on_target")]
     assert sorted(c["evidence"][0] for c in outcome.result["answer"]["claims"]) == sorted(own)
     assert outcome.result["answer"]["summary"].startswith("Pooled from 2 answers; 2 of 2 claims")
+
+
+async def test_a_member_that_cannot_be_written_leaves_the_ensemble_to_be_resumed(
+    tiny: Path, tmp_path: Path, bench: Bench
+) -> None:
+    config = RunConfig.of(
+        target=str(tiny), investigator="ensemble", members=2, member_investigator="prior", runs=tmp_path
+    )
+    (tmp_path / "e-m2").write_text("in the way")
+    with pytest.raises(MarpleError):
+        await launch(config, bench=bench, run_id="e")
+    assert RunFolder.open(tmp_path / "e").result is None
+    (tmp_path / "e-m2").unlink()
+    outcome = await resume(tmp_path / "e", bench=bench)
+    assert outcome.result is not None
+    assert outcome.result["ensemble"]["answered"] == 2
+    # Nobody has asked the target anything, the members as little as the synthesiser.
+    assert outcome.status == "target_never_called"
 
 
 def members_and_synthesiser(body: Any) -> Answer:
