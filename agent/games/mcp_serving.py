@@ -66,6 +66,7 @@ async def serve_http(game: Game, path: Path | None, version: str, *, port: int, 
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((LOOPBACK, port))
+        listening.listen()
     except (OSError, OverflowError) as error:
         listening.close()
         raise UsageError(f"port {port} cannot be listened on ({error}); choose another with --port, or 0") from error

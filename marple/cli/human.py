@@ -29,7 +29,7 @@ def play_at_terminal(config: RunConfig, budget: str | None, *, as_json: bool) ->
         as_json: refused, for the person reads what is printed.
 
     Raises:
-        UsageError: ``as_json`` is set.
+        UsageError: ``as_json`` is set, or a model is named.
     """
     from marple.agent.games.game import Game, for_outside
     from marple.agent.games.seat import Seat
@@ -38,6 +38,8 @@ def play_at_terminal(config: RunConfig, budget: str | None, *, as_json: bool) ->
         raise UsageError(
             "--json prints nothing that a person could play by; leave it out, or use marple play, which has --json"
         )
+    if config.model is not None:
+        raise UsageError(f"a person plays, not a model; leave out --model {config.model}")
     return _play(
         Game(
             for_outside(config, budget),

@@ -33,10 +33,6 @@ def serve_mcp(
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
 ) -> None:
     """Serve one game to an agent: over stdio, or over HTTP on this machine with --http."""
-    from importlib.metadata import version
-
-    from marple.agent.games.mcp_serving import serve_http, serve_stdio
-
     if (case is None) == (resume is None):
         raise UsageError("say what to play: a case such as hidden-goal/nano-01, or --resume RUN")
     if approval == "ask":
@@ -47,6 +43,10 @@ def serve_mcp(
         options: dict[str, Any] = {"seed": seed, "approval": approval, "sandbox": sandbox, "runs": runs}
         options |= {"without": without or [], "only": only}
         game, path = _new(str(case), budget, player, options), None
+    from importlib.metadata import version
+
+    from marple.agent.games.mcp_serving import serve_http, serve_stdio
+
     if http:
         asyncio.run(serve_http(game, path, version("marple"), port=port, say=_say))
     else:

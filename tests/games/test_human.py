@@ -133,11 +133,12 @@ def test_at_a_terminal_then_through_a_pipe(tmp_path: Path) -> None:
     assert folder.result["scores"]["forecast"]["n"] == 20
 
 
-def test_a_person_does_not_play_by_json(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "marple.cli", "run", CASE, "--investigator", "human", "--json"]
+@pytest.mark.parametrize(("option", "words"), [("--json", "marple play"), ("--model=openai/m", "leave out --model")])
+def test_a_person_plays_by_no_json_and_no_model(option: str, words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "marple.cli", "run", CASE, "--investigator", "human", option]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "marple play" in done.stderr
+    assert words in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
