@@ -162,15 +162,14 @@ async def _seconds(arm: Arm, *, first_seed: int, parallel: int, epochs: int) -> 
     return seconds
 
 
-async def _scripted(name: str, rounds: int) -> Any:
+async def _scripted(name: str, rounds: int, runs: int) -> Any:
     """How much faster a scripted investigator's runs are together; their batches fill the engine one by one already."""
     arm, ratios = Arm(name, name), []
     for number in range(rounds):
-        apart, together = [
-            await _seconds(arm, first_seed=1000 * (number + 1), parallel=parallel, epochs=RUNS)
-            for parallel in (1, RUNS)
-        ]
-        print(f"{name}: {apart:.1f} s one after the other, {together:.1f} s at once", flush=True)
+        seed = 1000 * (number + 1)
+        apart = await _seconds(arm, first_seed=seed, parallel=1, epochs=runs)
+        together = await _seconds(arm, first_seed=seed, parallel=runs, epochs=runs)
+        print(f"{runs} x {name}: {apart:.1f} s one after the other, {together:.1f} s at once", flush=True)
         ratios.append(apart / together)
     return estimate(ratios)
 
@@ -179,8 +178,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--investigator", default="scripted-blackbox")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=RUNS)
     options = parser.parse_args()
-    print(asyncio.run(_scripted(options.investigator, options.rounds)))
+    print(asyncio.run(_scripted(options.investigator, options.rounds, options.runs)))
     return 0
 
 
