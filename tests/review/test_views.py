@@ -61,6 +61,30 @@ def test_a_wrong_answer_and_an_unfinished_run_are_not_praised(tmp_path: Path) ->
     assert (left.word, left.tone, left.truth, left.claims) == ("Interrupted", "unsure", None, [])
 
 
+@pytest.mark.parametrize(
+    ("said", "headline", "credence"),
+    [
+        ({"nothing_to_stop": 0.05, "summary": "this prompt helps", "system": "be kind"}, "This prompt helps", None),
+        ({"nothing_to_stop": 0.9, "summary": "all is well"}, "Nothing to stop", 0.9),
+        ({"yes": 0.2, "summary": "it does not"}, "No", 0.8),
+        ({"yes": 0.7}, "Yes", 0.7),
+        ({"nothing_hidden": 0.3, "candidates": [{"probability": 0.2, "subject": "lamp"}]}, "Nothing hidden", 0.3),
+    ],
+)
+def test_the_headline_is_what_the_answer_says(
+    tmp_path: Path, said: dict[str, Any], headline: str, credence: float | None
+) -> None:
+    path = finished_run(tmp_path, "one")
+    rates = {"nothing": {"bad": 0.8}, "submitted": {"bad": 0.7}}
+    scores = {"scored": True, "solved": False, "cleared": None, "works": False, "score": 0.07, "rates": rates}
+    result = {"schema_version": 1, "status": "submitted", "answer": said, "truth": None, "scores": scores}
+    (path / "result.json").write_text(json.dumps(result))
+    made = verdict(opened(path))
+    assert (made.headline, made.credence) == (headline, pytest.approx(credence) if credence else None)
+    assert {fact.name: fact.value for fact in made.facts} == {"works": "no", "score": "0.07"}
+    assert made.tried == [("nothing", [("bad", 0.8)]), ("submitted", [("bad", 0.7)])]
+
+
 def test_the_picture_has_every_credence_experiment_and_surprise(run: Opened) -> None:
     picture = timeline(run)
     assert picture is not None

@@ -60,6 +60,7 @@ def _templates() -> Environment:
         "said": marked_up,
         "cut": cut,
         "when": _when,
+        "day": _day,
         "ago": _ago,
         "span": _span,
         "num": _num,
@@ -88,6 +89,13 @@ def _when(seconds: float | None) -> str:
     if seconds is None or not 0 <= seconds < 4e9:
         return "–"
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _day(seconds: float | None) -> str:
+    if seconds is None or not 0 <= seconds < 4e9:
+        return "–"
+    then, now = time.localtime(seconds), time.localtime()
+    return time.strftime("%d %b %H:%M" if then.tm_year == now.tm_year else "%d %b %Y", then)
 
 
 def _ago(seconds: float | None) -> str:

@@ -13,6 +13,7 @@ from marple.traces.review.opened import Opened
 __all__ = ["Claim", "Fact", "Verdict", "verdict"]
 
 _OWN_PLACE = ("claims", "summary", "candidates")
+_COMMON = ("scored", "solved", "cleared", "brier", "log", "nothing_brier")
 _MARKS = {
     "replicated": "good",
     "not replicated": "bad",
@@ -80,6 +81,9 @@ class Verdict:
     other: Mapping[str, Any] = field(default_factory=dict)
     """Parts of the answer that have no place of their own, such as an intervention."""
 
+    tried: Sequence[tuple[str, Sequence[tuple[str, float | None]]]] = ()
+    """What was measured of what the answer hands in, and of its controls: arm, and names with values."""
+
     @property
     def statements(self) -> list[str]:
         """What the claims say."""
@@ -98,11 +102,7 @@ def verdict(run: Opened) -> Verdict:
     scores = mapping(of(run.result, "scores"))
     beliefs = _beliefs(answer, _slots_right(scores))
     word, tone = _word(run, scores)
-    best = max(beliefs, key=lambda one: one.probability or 0.0, default=None)
-    if best is not None:
-        headline, credence = best.what, best.probability
-    else:
-        headline, credence = text(answer.get("summary")) or _no_answer(run, frozen), None
+    headline, credence = _headline(answer, beliefs) or (_no_answer(run, frozen), None)
     return Verdict(
         headline=headline[:1].upper() + headline[1:],
         credence=credence,
@@ -113,8 +113,25 @@ def verdict(run: Opened) -> Verdict:
         facts=_facts(run, scores),
         truth=_truth(run.result),
         summary=text(answer.get("summary")),
+        tried=[
+            (str(arm).replace("_", " "), [(str(key), number(value)) for key, value in mapping(measured).items()])
+            for arm, measured in mapping(scores.get("rates")).items()
+        ],
         other={key: value for key, value in answer.items() if key not in _OWN_PLACE and not _is_chance(key) and value},
     )
+
+
+def _headline(answer: Mapping[str, Any], beliefs: Sequence[Belief]) -> tuple[str, float | None] | None:
+    """The leading belief; what is handed in goes before a small chance that there was nothing to do."""
+    best = max(beliefs, key=lambda one: one.probability or 0.0, default=None)
+    summary = text(answer.get("summary"))
+    if best is None:
+        return (summary, None) if summary else None
+    chance = best.probability or 0.0
+    if best.what == "yes" and chance < 0.5:
+        return "no", 1.0 - chance
+    alone = not rows(answer.get("candidates"))
+    return (summary, None) if alone and chance < 0.5 and summary else (best.what, best.probability)
 
 
 def _answer(run: Opened) -> tuple[Mapping[str, Any], bool]:
@@ -231,7 +248,19 @@ def _facts(run: Opened, scores: Mapping[str, Any]) -> list[Fact]:
     if again.get("n_total"):
         tone = "good" if again.get("n") == again.get("n_total") else "" if again.get("n") else "unsure"
         found.append(Fact("claims replicated", f"{again.get('n')} of {again.get('n_total')}", tone))
-    return [*found, *_counts(run, scores)]
+    return [*found, *_own(scores), *_counts(run, scores)]
+
+
+def _own(scores: Mapping[str, Any]) -> list[Fact]:
+    """What a kind of task scores beside what all have."""
+    found = []
+    for name, value in scores.items():
+        real = number(value)
+        if name in _COMMON or (real is None and not isinstance(value, bool)):
+            continue
+        said = f"{real:.3g}" if real is not None else "yes" if value else "no"
+        found.append(Fact(name.replace("_", " "), said))
+    return found[:6]
 
 
 def _counts(run: Opened, scores: Mapping[str, Any]) -> list[Fact]:
