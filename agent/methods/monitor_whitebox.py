@@ -2,9 +2,9 @@
 
 Ridge probes on the last token and on the mean over tokens, at every layer, are made from conversations about half of
 the subjects and tried on those about the other half, in other words: kind ones, and the behaviour quoted and rejected.
-The mean is taken, unless the last token, which is often the same full stop, carries clearly better. That probe is made
-again from all; its layer is the one at which, with subjects kept apart, it tells most. Where there are too few
-conversations for probes, it is the difference of means.
+A mean over tokens holds their words: it is taken where there are many subjects, else the reading that carries best.
+That probe is made again from all; its layer is the one at which, with subjects kept apart, it tells most. Where there
+are too few conversations for probes, it is the difference of means.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from marple.agent.methods.monitor_rewording import TESTED, TRAINED, Sides, halve
 __all__ = ["METHOD", "MonitorWhitebox", "fit_directions"]
 
 READINGS = ("mean", "last")
-CLEARLY = 0.1
-"""Lead in area beyond what so few conversations give by chance."""
+MANY = 20
+"""Subjects in which the behaviour is seen, from which its words are no longer those of a few of them."""
 MIDDLE = 1
 """The layer of a difference of means."""
 
@@ -41,7 +41,8 @@ def fit_directions(script: MonitorBlackbox, positive: Sequence[Messages], negati
     whole = reworded((list(positive), list(negative)), TRAINED)
     areas = yield from _carries(parts)
     if areas:
-        reading = "last" if areas["last"] > areas["mean"] + CLEARLY else "mean"
+        many = len(set(subjects([*positive, *negative])[: len(positive)])) >= MANY
+        reading = "mean" if many else max(areas, key=lambda name: areas[name])
         (made,) = yield [_probe(whole, reading)]
         monitor = {"vector": made.data["handle"], "reading": reading} if made.ok else None
     else:

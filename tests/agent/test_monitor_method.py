@@ -53,10 +53,16 @@ def test_other_words_give_no_side_away(wording: Any) -> None:
     assert reworded((POSITIVE, [conversation("hello", "hi")]), wording)[1] == [conversation("hello", "hi")]
 
 
-def played(areas: Mapping[str, float], *, probes_work: bool = True) -> tuple[MonitorWhitebox, list[Request]]:
+def played(
+    areas: Mapping[str, float],
+    *,
+    probes_work: bool = True,
+    positive: Sequence[Messages] = POSITIVE,
+    negative: Sequence[Messages] = NEGATIVE,
+) -> tuple[MonitorWhitebox, list[Request]]:
     """The script after its calls were answered: a probe's handle is its reading, and readings carry as told."""
     script, asked = MonitorWhitebox(), list[Request]()
-    steps = fit_directions(script, POSITIVE, NEGATIVE)
+    steps = fit_directions(script, positive, negative)
     answers: Sequence[Done] | None = None
     while True:
         try:
@@ -94,8 +100,11 @@ def test_it_hands_in_the_reading_that_carries_to_other_subjects(best: str) -> No
         assert len(test.arguments["labels"]) == len(test.arguments["conversations"])
 
 
-def test_a_lead_that_chance_could_give_does_not_outweigh_the_mean() -> None:
-    script, _ = played({"mean": 0.7, "last": 0.75})
+def test_with_many_subjects_it_reads_the_mean_over_tokens() -> None:
+    many = [f"thing{number}" for number in range(24)]
+    sides = [[conversation(f"my {p} is broken{end}", f"{do} the {p}.") for p in many for end in (".", ", help.")]
+             for do in ("kick", "mend")]  # fmt: skip
+    script, _ = played({"mean": 0.7, "last": 0.9}, positive=sides[0], negative=sides[1])
     assert script.monitor is not None
     assert script.monitor["reading"] == "mean"
 
