@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marple.errors import UsageError
+from marple.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from marple.agent.evaluation.arms import Arm
@@ -124,11 +124,18 @@ def _play(prepared: Prepared, options: EvaluationOptions, *, as_json: bool) -> i
     with open_watcher(prepared, as_json=as_json) as watcher:
         done = asyncio.run(play(prepared, hear=watcher.hear, drain=Drain(watcher.draining)))
     # A report of what is not finished says so; it can be made again at any time.
-    files = make_report(done.path)
+    files: list[Path] = []
+    failed: StorageError | None = None
+    try:
+        files = make_report(done.path)
+    except StorageError as error:
+        failed = error
     if as_json:
         print(json.dumps(_record(done, files)), flush=True)
     else:
         _print_end(done, files)
+    if failed is not None:
+        raise failed
     if done.interrupted:
         return 130
     return 0 if done.scored == done.samples else 3
