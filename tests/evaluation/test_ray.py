@@ -20,8 +20,10 @@ from marple.agent.evaluation.ray_actor import pack, unpack
 from marple.agent.evaluation.ray_executor import Takes
 from marple.errors import UsageError
 
-PATIENCE = 240
+PATIENCE = 400
 """Seconds that anything may take on a busy machine."""
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 VARYING = ("seconds", "target_tokens")
 """Of a row: the clock, and tokens, since a reply's last digits depend on what else is in the engine's batch."""
