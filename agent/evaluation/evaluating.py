@@ -63,6 +63,8 @@ class Evaluated:
     samples: int
     """How many were chosen."""
     scored: int
+    unfinished: int
+    """How many have no result; the same command plays them."""
     not_run: Sequence[tuple[Sample, str]]
     """What was not started, and why."""
     stopped_arms: Mapping[str, str]
@@ -155,17 +157,19 @@ def _begun(prepared: Prepared) -> Iterator[SampleLog]:
 
 def _stand(prepared: Prepared, log: SampleLog, queue: SampleQueue, *, interrupted: bool) -> Evaluated:
     statuses: Counter[str] = Counter()
-    scored = 0
+    scored = unfinished = 0
     for sample in prepared.samples:
         state = log.states.get(sample.key)
         end = None if state is None else state.end
         statuses[end.status if end is not None else "not_run" if state is None else "interrupted"] += 1
         scored += bool(end is not None and end.scored)
+        unfinished += end is None or not end.finished
     return Evaluated(
         prepared.folder.path,
         statuses,
         len(prepared.samples),
         scored,
+        unfinished,
         queue.not_run(),
         dict(queue.stopped_arms),
         queue.stopped,

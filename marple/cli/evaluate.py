@@ -187,8 +187,8 @@ def _ends(done: Evaluated) -> list[str]:
         lines.append(f"{len(done.not_run)} samples were not run: {done.stopped}.")
     if done.interrupted:
         lines.append("Interrupted. The same command goes on.")
-    elif unfinished := done.statuses.get("interrupted", 0) + done.statuses.get("not_run", 0):
-        lines.append(f"{unfinished} samples have no result yet; the same command plays them.")
+    elif done.unfinished:
+        lines.append(f"{done.unfinished} samples have no result yet; the same command plays them.")
     return lines
 
 

@@ -75,6 +75,7 @@ async def test_a_full_disk_stops_all_and_the_same_runs_go_on(
     plan = plan_of("prior", "fills-disk", epochs=2)
     done, _ = await play(plan, limits=ONE)
     assert done.statuses == {"submitted": 1, "error": 1, "not_run": 2}
+    assert done.unfinished == 3
     assert "no space left" in done.stopped
     before = {run.id: run.status for run in list_runs(tmp_path / "out" / "runs")}
     assert sorted(before.values()) == ["done", "interrupted"]
