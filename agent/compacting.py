@@ -40,19 +40,16 @@ def compact_if_due(session: Session) -> None:
         return
     full = FULL * max(window - ROOM, window / 2)
     if conversation_tokens(session) > full:
-        _record(session, list(LEVELS), full, "window")
+        _record(session, full, "window")
 
 
 def compact_after_overflow(session: Session) -> bool:
-    """Take the next stronger step after a turn that did not fit; False where there is none."""
+    """Take a step that makes the conversation shorter after a turn that did not fit; False where there is none."""
     events = session.folder.events()
     overflow = max(i for i, e in enumerate(events) if _overflowed(e))
     if any(event.type == "compaction" for event in events[overflow:]):
         return True  # it was taken already, before an interruption
-    answered = max((i for i, e in enumerate(events[:overflow]) if _is_turn(e) and not _overflowed(e)), default=0)
-    tried = [event.payload["level"] for event in events[answered:] if event.type == "compaction"]
-    levels = [level for level in LEVELS if level > max(tried, default=0)]
-    return _record(session, levels, conversation_tokens(session), "overflow")
+    return _record(session, conversation_tokens(session), "overflow")
 
 
 def window_of(session: Session) -> int | None:
@@ -74,13 +71,13 @@ def conversation_tokens(session: Session, compaction: Compaction | None = None) 
     return round((_around(session) + _characters(messages)) / _characters_per_token(session))
 
 
-def _record(session: Session, levels: Sequence[int], full: float, reason: str) -> bool:
-    """Record the mildest of these levels that leaves enough room, or the one that leaves most, if it gains anything."""
+def _record(session: Session, full: float, reason: str) -> bool:
+    """Record the mildest level that leaves enough room, or the one that leaves most, if it gains anything."""
     before = conversation_tokens(session)
     around = _around(session) / _characters_per_token(session)
     goal = around + GOAL * max(0.0, full - around)
     chosen: tuple[Compaction, int] | None = None
-    for level in levels:
+    for level in LEVELS:
         compaction = _at(session, level)
         after = before if compaction is None else conversation_tokens(session, compaction)
         if compaction is not None and after < (_WORTH if reason == "window" else 1) * before:
