@@ -164,7 +164,7 @@ def test_a_game_from_its_brief_to_its_score(
     assert "a first look" in thought
     assert gone(last)
     assert list(runtime.iterdir()) == []
-    assert not (path / "lock").exists()
+    assert not {"lock", "player.json"} & {file.name for file in path.iterdir()}
 
 
 def test_what_cannot_be_started_is_told_and_leaves_nothing(play: Command, tmp_path: Path, runtime: Path) -> None:
