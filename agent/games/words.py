@@ -94,8 +94,8 @@ def shell_json(value: Any) -> str:
 def results_text(told: Mapping[str, Any]) -> str:
     """The results of a move, the harness's notes, and what is left."""
     parts = [result["text"] for result in told["results"]]
-    if told["under_way"]:
-        parts.append(f"{', '.join(told['under_way'])} is under way; ask for the status again to see what came of it.")
+    if under_way := told.get("under_way"):  # a process that was started by an earlier version says none
+        parts.append(f"{', '.join(under_way)} is under way; ask for the status again to see what came of it.")
     parts += [told["notes"]] if told["notes"] else []
     if told["phase"] in ("investigate", "wrap_up"):
         parts.append(budget_line(told["budget"]))

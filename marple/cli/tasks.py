@@ -21,9 +21,9 @@ def tasks(
     """List the cases."""
     if context.invoked_subcommand is not None:
         return
-    from rich.console import Console
     from rich.table import Table
 
+    from marple.cli.consoles import open_console
     from marple.tasks.case import list_cases
 
     cases = list_cases(suite)
@@ -35,7 +35,7 @@ def tasks(
     table = Table("case", "north star", "suites", "tools", box=None)
     for case in cases:
         table.add_row(case.id, case.kind.north_star, ", ".join(case.suites), str(len(case.affordances)))
-    Console(highlight=False).print(table)
+    open_console(pipe_width=200).print(table)
 
 
 @app.command()

@@ -20,7 +20,7 @@ def commands(page: Path) -> set[tuple[str, ...]]:
         for line in re.findall(r"^\$?\s*marple (.*?)(?:\s{2,}|\s#|$)", block, re.MULTILINE):
             words = line.split()
             subcommand = [w for w in words[:2] if re.fullmatch(r"[a-z]+", w)]
-            if words[0] not in ("tasks", "organisms", "sae", "sandbox"):
+            if words[0] not in ("tasks", "organisms", "sae", "sandbox", "play", "judge"):
                 subcommand = subcommand[:1]
             options = [w.strip("[]") for w in words if w.strip("[]").startswith("--")]
             found.add((*subcommand, *options))
