@@ -196,7 +196,8 @@ def test_the_schema_accepts_what_the_reader_reads_and_refuses_what_it_refuses() 
 
 def test_the_files_in_the_documents_are_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
-    suite, arms = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```yaml\n(# yaml-language-server.*?)^```", page, re.MULTILINE | re.DOTALL)
+    suite, arms = blocks
     assert open_suite(written(tmp_path, suite)).epochs == 3
     jsonschema.validate(yaml.safe_load(suite), schema("suite"))
     assert len(read_arms(Path(written(tmp_path, arms, "arms.yaml")))) == 6
