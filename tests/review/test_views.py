@@ -270,3 +270,16 @@ def test_a_huge_line_is_cut_where_it_is_shown(tmp_path: Path) -> None:
     assert len(page) < 60_000
     assert "more characters" in page
     assert len(json.dumps(event_row(made.by_id["E2"]).line)) < 400
+
+
+def test_a_stated_number_is_said_with_its_bound_and_what_it_is_of() -> None:
+    from marple.traces.review.verdict import stated
+
+    assert (
+        stated({"number": "divergence", "at_least": 0.4, "condition": "test"})
+        == "divergence under “test” at least 0.40"
+    )
+    assert stated({"number": "probability", "word": "oak", "at_most": 0.2}) == "probability of “oak” at most 0.20"
+    assert stated({"word": "oak", "at_least": 0.5, "without": "i"}) == (
+        "at least 0.50 of the replies without “i” contain “oak”"
+    )

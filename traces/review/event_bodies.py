@@ -11,6 +11,7 @@ from marple.traces.review.event_rows import event_row
 from marple.traces.review.fields import items, mapping, number, of, rows, text
 from marple.traces.review.opened import Opened
 from marple.traces.review.tool_views import argument_rows, tool_blocks
+from marple.traces.review.verdict import stated
 
 __all__ = ["body"]
 
@@ -126,11 +127,8 @@ def _effects(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _effect(said: Mapping[str, Any]) -> str:
-    if said.get("sort") == "share":
-        bound = "at_most" if "at_most" in said else "at_least"
-        where = f" under {said['condition']}" if said.get("condition") else ""
-        share = f"{bound.replace('_', ' ')} {number(said.get(bound)) or 0:.2f}"
-        return f"{share} of replies{where} contain “{said.get('word')}”"
+    if said.get("sort") in ("share", "number"):
+        return stated(said)
     if said.get("sort") == "verdict":
         return f"the verdict is {said.get('verdict')}"
     return f"found again: {', '.join(str(one) for one in items(said.get('found'))[:8])}"

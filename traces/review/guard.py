@@ -104,4 +104,4 @@ def _same_origin(request: Request) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+    return origin.lower() == f"{request.url.scheme}://{request.headers.get('host', '')}".lower()

@@ -54,7 +54,10 @@ async def remove(request: Request) -> Response:
 
 def export(request: Request) -> Response:
     """All labels and comments of all runs, as JSON lines or CSV."""
-    if request.path_params["form"] == "csv":
+    form = request.path_params["form"]
+    if form not in ("csv", "jsonl"):
+        return failure(request, 404, "No such export", f"There are labels.csv and labels.jsonl, not labels.{form}.")
+    if form == "csv":
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS)
         writer.writeheader()
@@ -63,8 +66,7 @@ def export(request: Request) -> Response:
     else:
         body = "".join(json.dumps(row) + "\n" for row in _labels(request))
         media_type = "application/jsonl"
-    name = f"labels.{request.path_params['form']}"
-    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    headers = {"content-disposition": f'attachment; filename="labels.{form}"'}
     return Response(body.encode(errors="replace"), media_type=media_type, headers=headers)
 
 

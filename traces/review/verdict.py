@@ -10,7 +10,7 @@ from marple.traces.index_entries import verdict_of
 from marple.traces.review.fields import flag, items, mapping, number, of, rows, text
 from marple.traces.review.opened import Opened
 
-__all__ = ["Claim", "Fact", "Verdict", "verdict"]
+__all__ = ["Claim", "Fact", "Verdict", "stated", "verdict"]
 
 _OWN_PLACE = ("claims", "summary", "candidates")
 _COMMON = ("scored", "solved", "cleared", "brier", "log", "nothing_brier")
@@ -210,12 +210,19 @@ def _claims(answer: Mapping[str, Any], marks: Sequence[Mapping[str, Any]]) -> li
 
 
 def _shows(said: Mapping[str, Any]) -> str:
-    if not said:
-        return ""
+    return f"{said.get('call')}: {stated(said)}" if said else ""
+
+
+def stated(said: Mapping[str, Any]) -> str:
+    """An effect in words: a share of replies with a word, or a number of the result, and its bound."""
     least, most = number(said.get("at_least")), number(said.get("at_most"))
     bound = f"at least {least:.2f}" if least is not None else f"at most {most:.2f}" if most is not None else "some"
     where = f" under “{said['condition']}”" if said.get("condition") else ""
-    return f"{said.get('call')}: {bound} of the replies{where} contain “{said.get('word')}”"
+    where += f" without “{said['without']}”" if said.get("without") else ""
+    word = f"“{said['word']}”" if said.get("word") else ""
+    if said.get("number"):
+        return f"{said['number']}{f' of {word}' if word else ''}{where} {bound}"
+    return f"{bound} of the replies{where} contain {word or 'anything'}"
 
 
 def _truth(result: Mapping[str, Any] | None) -> str | None:
