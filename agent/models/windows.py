@@ -1,7 +1,8 @@
 """How many tokens a model's window holds, where nobody says.
 
-By the family that the model's name tells; checked against the providers' pages in November 2026, and careful where a
-family differs. ``--context-tokens`` says otherwise.
+By the family that the model's name tells: the smallest window commonly published for it, from general knowledge and not
+read off the providers' pages. A window that overflows earlier is learned during the run; ``--context-tokens`` says
+otherwise.
 """
 
 from __future__ import annotations
