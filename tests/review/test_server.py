@@ -97,6 +97,7 @@ def test_reading_changes_nothing(client: httpx.Client, runs: Path, path: str) ->
     [
         ({"origin": "http://evil.example"}, True),
         ({"origin": "null"}, True),
+        ({"origin": "http://["}, True),
         ({"sec-fetch-site": "cross-site"}, True),
         ({}, False),
     ],
@@ -150,7 +151,8 @@ def test_a_formula_in_a_comment_is_text_in_the_csv(client: httpx.Client, runs: P
 @pytest.mark.parametrize(
     "path",
     ["/run/%2e%2e", "/run/%2e%2e%2f%2e%2e%2fetc", "/run/.index.sqlite", "/run/one/blob/..%2frun.json", "/run/one/E99",
-     "/run/one/blob/" + "0" * 64, "/static/..%2fapp.py", "/static/../app.py", "/run/none", "/run/%00"],
+     "/run/one/blob/" + "0" * 64, "/static/..%2fapp.py", "/static/../app.py", "/run/none", "/run/%00", "/labels.xlsx",
+     "/labels.csv%0d%0aset-cookie:%20a=b"],
 )  # fmt: skip
 def test_nothing_outside_the_runs_is_given_out(client: httpx.Client, path: str) -> None:
     answer = client.get(path)

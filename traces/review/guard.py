@@ -104,4 +104,5 @@ def _same_origin(request: Request) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
-    return origin.lower() == f"{request.url.scheme}://{request.headers.get('host', '')}".lower()
+    # Without the scheme: a proxy may have taken TLS off.
+    return origin.lower().partition("://")[2] == request.headers.get("host", "").lower()
