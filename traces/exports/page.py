@@ -25,7 +25,8 @@ __all__ = ["page"]
 
 _PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 _LABELLING = re.compile(r'<details class="labelling".*?</details>|<p class="meta tools">.*?</p>', re.DOTALL)
-_BODY = '<div class="body" aria-live="polite"></div>'
+_BODY = re.compile(r'<div class="body".*?</div>', re.DOTALL)
+"""Of a row, where the review app puts what it asks the server for."""
 
 
 def page(run: RunFolder) -> str:
@@ -59,7 +60,7 @@ def _event(run: Opened, number: int) -> str:
     shown_body = fragment(
         "_body.html", run=run, event=event, row=event_row(event), labels=[], offered=(), token="", **body(run, event)
     )
-    return row.replace(_BODY, f'<div class="body">{shown_body}</div>')
+    return _BODY.sub(lambda _: f'<div class="body">{shown_body}</div>', row, count=1)
 
 
 def _alone(run: Opened, html: str) -> str:
