@@ -124,7 +124,8 @@ def test_the_catalogue_lists_all_as_shipped() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURED)
 def test_shipped_organisms_meet_their_gates_on_fresh_prompts(name: str) -> None:
-    rates = verify(name, seed=11, prompts=120)["rates"]
+    # The gates of a planted behaviour go with as many prompts as its recipe says.
+    rates = verify(name, seed=11, prompts=120 if name in PREFERENCES else 0)["rates"]
     if name not in PREFERENCES:
         assert set(rates["rates"])
     elif find_organism(name).role == "clean":
