@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ class BenchPool:
 
     def __init__(self) -> None:
         self.home = Home()
+        # Transformers cannot load two models at once in one process: its default device is everybody's.
+        self._builder = ThreadPoolExecutor(1, "marple-build")
         self._benches: dict[Any, _Shared] = {}
         self._materials: dict[Any, asyncio.Task[Any]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -70,6 +73,7 @@ class BenchPool:
             shared.leases = 0
             self._close_if_idle(shared)
         await self._closed()
+        self._builder.shutdown(wait=False, cancel_futures=True)
 
     @property
     def open(self) -> int:
@@ -77,9 +81,9 @@ class BenchPool:
         return len(self._benches)
 
     async def once(self, key: Any, work: Callable[[], Any]) -> Any:
-        """What a piece of blocking work gives, done once for a key; a failure is not kept."""
+        """What a piece of blocking work gives, done once for a key, one at a time; a failure is not kept."""
         if key not in self._materials:
-            self._materials[key] = asyncio.create_task(asyncio.to_thread(work))
+            self._materials[key] = asyncio.create_task(self._built(work))
             # Heard of even where whoever waited was cancelled.
             self._materials[key].add_done_callback(lambda task: task.cancelled() or task.exception())
         task = self._materials[key]
@@ -89,6 +93,9 @@ class BenchPool:
             if task.done() and self._materials.get(key) is task:
                 del self._materials[key]
             raise
+
+    async def _built(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._builder, work)
 
     async def lease(self, key: Any, target: str, open: Callable[[], Awaitable[Workbench]]) -> _Lease:
         """A share of the bench with this key, which is opened if it is not there."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +191,22 @@ def test_a_price_that_is_not_known_is_unknown(plan_of: PlanOf, tmp_path: Path) -
     (arm,) = estimate(plan.samples(), plan.samples(), SampleLog(tmp_path / "none"))
     assert arm.cost is None
     assert arm.tokens == 400_000
+
+
+async def test_models_are_built_one_at_a_time_and_once() -> None:
+    pool, under_way, most = BenchPool(), 0, 0
+
+    def build() -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.05)
+        under_way -= 1
+        return most
+
+    keys = [("a", 1), ("a", 1), ("b", 1), ("c", 1)]
+    assert await asyncio.gather(*(pool.once(key, build) for key in keys)) == [1, 1, 1, 1]
+    await pool.close()
 
 
 CHAT = {"messages": [{"role": "user", "content": "who are you"}], "max_new_tokens": 4}
