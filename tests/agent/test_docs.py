@@ -38,7 +38,8 @@ def test_every_command_and_option_exists(page: Path) -> None:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", done.stdout), (words, option)
 
 
-def test_the_python_in_running_md_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "running.md").read_text(), re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("page", ["running.md", "reviewing.md"])
+def test_the_python_in_a_page_runs(tmp_path: Path, page: str) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
