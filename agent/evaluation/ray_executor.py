@@ -17,7 +17,7 @@ from typing import Any
 
 from marple.agent.draining import Drain
 from marple.agent.evaluation.executor import ExecutorOptions, Hear, JobQueue, Update
-from marple.agent.evaluation.ray_actor import MOST_RUNS, TargetActor, pack, unpack
+from marple.agent.evaluation.ray_actor import MOST_RUNS, Packed, TargetActor, pack, unpack
 from marple.agent.evaluation.samples import Job, SampleEnd
 from marple.errors import StorageError, UsageError
 from marple.tasks.outcome import outcome
@@ -150,11 +150,11 @@ class _Playing:
         from ray.exceptions import RayActorError, RayError
 
         folder = Path(job.runs) / job.run_id
-        begun = await asyncio.to_thread(pack, folder) or None
+        begun = await asyncio.to_thread(pack, folder)
         for attempt in range(1, TRIES + 1):
             actor = self._actor(job.sample.organism)
             try:
-                played: tuple[SampleEnd, bytes] = await actor.play.remote(job, begun)
+                played: tuple[SampleEnd, Packed] = await actor.play.remote(job, begun)
             except RayActorError:
                 if self._actors.get(job.sample.organism) is actor:
                     del self._actors[job.sample.organism]

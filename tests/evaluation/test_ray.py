@@ -18,7 +18,7 @@ import pytest
 
 from marple.agent.evaluation.ray_actor import pack, unpack
 from marple.agent.evaluation.ray_executor import Takes
-from marple.errors import UsageError
+from marple.errors import StorageError, UsageError
 
 PATIENCE = 400
 """Seconds that anything may take on a busy machine."""
@@ -45,6 +45,11 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 def finished(out: Path) -> set[str]:
     """Runs that have a result."""
     return {path.parent.name for path in out.glob("runs/*/result.json")}
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """What stands in them; a run that is played again has another clock."""
+    return {name: (out / "runs" / name / "result.json").read_bytes() for name in finished(out)}
 
 
 @pytest.fixture
@@ -100,13 +105,12 @@ def test_a_killed_actor_and_a_killed_driver_lose_no_finished_sample(tmp_path: Pa
             actor.kill()
         wait(lambda: finished(out) - before_actor or driver.poll() is not None)
         driver.send_signal(signal.SIGKILL)
-    kept = {name: (out / "runs" / name / "result.json").stat().st_mtime_ns for name in finished(out)}
+    kept = results(out)
     assert before_actor <= kept.keys()
     wait(lambda: not processes_of(alone["RAY_TMPDIR"]))
     done = subprocess.run(command(out, "ray", "--max-targets", "1"), env=alone, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    after = {name: (out / "runs" / name / "result.json").stat().st_mtime_ns for name in finished(out)}
-    assert kept.items() <= after.items()
+    assert kept.items() <= results(out).items()
     assert len(rows(out)) == 4
     assert all(row["status"] == "submitted" or row["status"].startswith("limit") for row in rows(out).values())
 
@@ -146,4 +150,12 @@ def test_a_run_folder_travels_whole(tmp_path: Path) -> None:
     assert json.loads((folder / "events.jsonl").read_text()) == {}
     assert (folder / "blobs" / "a").read_bytes() == b"\0\1"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert pack(tmp_path / "none") == b""
+    assert pack(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "blobs/../../outside"])
+def test_a_file_that_would_lie_outside_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError, match="not inside"):
+        unpack({name: b"x"}, tmp_path / "runs" / "run")
+    assert not list(tmp_path.rglob("outside"))
+    assert not (tmp_path / "runs" / "run").exists()
