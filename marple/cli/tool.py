@@ -8,11 +8,12 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from marple.cli.run import CORPUS_OPTION, SAE_OPTION
+from marple.cli.typed_json import read_json
 from marple.errors import StorageError, ToolError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def tool(
     from marple.agent.configuration import check_beside
 
     check_beside(sae or [], corpus)
-    arguments = _default_arguments(_find(name)) if args is None else _read_arguments(args)
+    arguments = _default_arguments(_find(name)) if args is None else read_json(args, f"marple tool {name}")
     folder = _folder(out, name)
     request = {"tool": name, "target": target, "arguments": arguments, "seed": seed}
     beside = {"saes": tuple(sae or ()), "corpus": corpus}
@@ -131,31 +132,6 @@ def _default_arguments(spec: ToolSpec) -> dict[str, Any]:
             f"marple tool {spec.name} says what they mean"
         )
     return {}
-
-
-def _read_arguments(text: str) -> dict[str, Any]:
-    where = "--args"
-    if text.startswith("@"):
-        where = text[1:]
-        try:
-            text = Path(where).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the arguments cannot be read from {where!r}: {error}") from error
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        near = text[max(0, error.pos - 20) : error.pos + 20]
-        place = f"line {error.lineno}, column {error.colno}, near {near!r}"
-        raise UsageError(f"{where} is not JSON: {error.msg} ({place})") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UsageError(f'{where} is not a JSON object such as {{"samples": 4}}, but {json.dumps(value)[:80]}')
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 # ---------------------------------------------------------------------------------------------- running

@@ -43,9 +43,10 @@ def read_json(text: str, how: str, *, lists: bool = False) -> Any:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON: {error or 'nested too deeply'}; {how} shows an example") from error
     if not isinstance(value, dict) and not (lists and isinstance(value, list)):
-        raise UsageError(f"{where} is {type(value).__name__}, not a JSON object like {{...}}; {how} shows an example")
+        shown = json.dumps(value)[:80]
+        raise UsageError(f"{where} is not a JSON object like {{...}}, but {shown}; {how} shows an example")
     return value
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")
