@@ -120,3 +120,10 @@ def test_a_notebook_makes_the_experiments_again(tmp_path: Path, capsys: pytest.C
         if cell.cell_type == "code":
             exec(cell.source, space)
     assert then in capsys.readouterr().out
+
+
+def test_a_fence_in_a_text_does_not_end_the_fence_around_it(make: Make) -> None:
+    text = markdown(make(text="a\n```\n<script>alert(1)</script>\n~~~\n`````\n<b>b</b>"))
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    assert "<script" not in html
+    assert "<b>" not in html
