@@ -77,7 +77,7 @@ def make_executor(options: ExecutorOptions) -> RayExecutor:
     try:
         import ray  # noqa: F401
     except ImportError as error:
-        raise UsageError("--executor ray needs Ray: pip install 'marple[ray]'") from error
+        raise UsageError("--executor ray needs Ray: pip install ray") from error
     return RayExecutor(options, Takes.from_environment())
 
 

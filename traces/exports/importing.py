@@ -46,7 +46,7 @@ def import_inspect(file: Path, runs: Path) -> list[RunFolder]:
     try:
         from inspect_ai.log import read_eval_log
     except ImportError as error:
-        raise UsageError("reading an Inspect log needs its package: pip install 'marple[inspect]'") from error
+        raise UsageError("reading an Inspect log needs its package: pip install inspect-ai") from error
     if not file.is_file():
         raise UsageError(f"there is no Inspect log {str(file)!r}")
     try:

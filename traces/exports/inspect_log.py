@@ -60,7 +60,7 @@ def inspect_log(runs: Sequence[RunFolder], *, name: str = "marple") -> EvalLog:
     try:
         from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalResults, EvalSpec, EvalStats
     except ImportError as error:
-        raise UsageError("exporting to Inspect needs its package: pip install 'marple[inspect]'") from error
+        raise UsageError("exporting to Inspect needs its package: pip install inspect-ai") from error
     first = runs[0].spec
     epochs: dict[str, int] = {}
     samples = []
