@@ -46,11 +46,13 @@ def weak_signals(events: Sequence[Event]) -> list[WeakSignal]:
     """The hypotheses to say it of now; each is said again only after as many further experiments.
 
     An experiment is on a hypothesis where an update of it cites the experiment. One that is cited by none is on the
-    hypothesis that was written down or updated last before it.
+    hypothesis that was written down or updated last before it. An experiment counts once the investigator has had a
+    turn with its result: before that no credence could have moved.
     """
     found = []
+    read = _before_the_last_turn(events)
     for name in dict.fromkeys(e.payload["id"] for e in events if e.type == "hypothesis"):
-        calls = _experiments_on(name, events)
+        calls = [call for call in _experiments_on(name, events) if int(call[1:]) < read]
         told = {
             call
             for event in events
@@ -66,6 +68,11 @@ def weak_signals(events: Sequence[Event]) -> list[WeakSignal]:
         if abs(after - before[-1]) < MOVED and SETTLED[0] < after < SETTLED[1]:
             found.append(WeakSignal(name, tuple(fresh), before[-1], after))
     return found
+
+
+def _before_the_last_turn(events: Sequence[Event]) -> int:
+    """Number of the event in which the investigator spoke last."""
+    return max((int(event.id[1:]) for event in events if event.type == "model_call"), default=0)
 
 
 def _experiments_on(name: str, events: Sequence[Event]) -> list[str]:

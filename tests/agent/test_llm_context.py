@@ -212,10 +212,17 @@ def ran(number: int) -> Event:
 async def test_three_experiments_that_move_nothing_are_called_a_weak_signal(
     events: list[Event], said: list[tuple[str, ...]]
 ) -> None:
-    assert [signal.experiments for signal in weak_signals(events)] == said
+    spoke = event(8, "model_call", "investigator", purpose="investigate")
+    assert [signal.experiments for signal in weak_signals([*events, spoke])] == said
     if said:
         told = event(9, "check_in", hypothesis="H1", experiments=list(said[0]))
-        assert weak_signals([*events, told]) == []
+        assert weak_signals([*events, spoke, told]) == []
+
+
+async def test_a_result_that_the_investigator_has_not_had_a_turn_with_is_no_weak_signal() -> None:
+    spoke = event(3, "model_call", "investigator", purpose="investigate")
+    events = [believed(1, 0.3, action="add"), ran(2), spoke, ran(4), ran(5)]
+    assert weak_signals(events) == []
 
 
 async def test_the_harness_says_that_a_signal_is_weak(play: Play) -> None:
@@ -225,4 +232,5 @@ async def test_the_harness_says_that_a_signal_is_weak(play: Play) -> None:
     told = [e.payload for e in folder.events() if e.type == "check_in" and e.payload["kind"] == "weak_signal"]
     assert [payload["hypothesis"] for payload in told] == ["H1"]
     assert len(told[0]["experiments"]) == 3
-    assert "a weak signal" in str(model.calls[4].messages[-1])
+    assert "a weak signal" not in str(model.calls[4].messages[-1])
+    assert "a weak signal" in str(model.calls[5].messages[-1])
