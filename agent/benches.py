@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from marple.agent.bench import Bench
 from marple.agent.endpoint_bench import EndpointBench
 from marple.agent.workbench import Workbench
-from marple.errors import MarpleError
+from marple.errors import MarpleError, SandboxError, StagingError
 from marple.sandboxes import Limits, stage
+from marple.sandboxes.plugins import Plugin
 from marple.tasks.case import Case
 from marple.tasks.materials import Materials, control_of, prepare
 
@@ -82,6 +84,7 @@ async def open_bench(materials: Materials, *, backend: str = "auto") -> Workbenc
             adapter=materials.adapter,
             saes=materials.saes,
             corpus=materials.corpus,
+            plugins=[plugin.path for plugin in materials.plugins],
             forbidden=forbidden,
         )
     )
@@ -94,4 +97,18 @@ async def open_bench(materials: Materials, *, backend: str = "auto") -> Workbenc
         raise
     size = sum(file.stat().st_size for file in staged.target.glob("*.safetensors"))
     limits = Limits(threads=1 if size < SMALL_TARGET else None)
-    return await Bench.start(staged, backend=backend, limits=limits)
+    try:
+        return await Bench.start(staged, backend=backend, limits=limits)
+    except SandboxError as error:
+        raise _of_plugin(error, materials.plugins) or error from error
+
+
+def _of_plugin(error: SandboxError, plugins: Sequence[Plugin]) -> StagingError | None:
+    """What a worker said of a tool file that it cannot use, with the name that the user knows it by."""
+    said = str(error).partition("UsageError: ")[2].removesuffix(" (internal)")
+    for number, plugin in enumerate(plugins):
+        named = [f"tool_{number}.py", *(f"tool {tool.name!r}" for tool in plugin.tools)]
+        if any(name in said for name in named):
+            reason = said.replace(f"tool plugin 'tool_{number}.py' ", "it ")
+            return StagingError(f"the tool plugin {str(plugin.path)!r} cannot be used: {reason}")
+    return None

@@ -28,10 +28,12 @@ from marple.agent.investigator import Investigator
 from marple.agent.members import member_seed
 from marple.agent.models import PRICES_VARIABLE, load_prices
 from marple.agent.models.windows import context_window
+from marple.agent.plugins import named_plugins, tools_of
 from marple.agent.prompt_files import prompt_versions
 from marple.agent.prompt_writing import open_writer
 from marple.errors import CorruptTraceError, UsageError
 from marple.sandboxes import choose_backend
+from marple.sandboxes.plugins import Plugin
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case
 from marple.tasks.endpoints import endpoints_of
@@ -67,6 +69,8 @@ class RunConfig:
     """Directories with a sparse autoencoder of the target each."""
     corpus: Path | None = None
     """A JSONL file of transcripts for the tools that search them."""
+    plugins: tuple[Plugin, ...] = ()
+    """Tool files of the user's own."""
     without: tuple[str, ...] = ()
     """Tools, or families of tools, that are not offered."""
     only: str | None = None
@@ -89,7 +93,8 @@ class RunConfig:
     @property
     def played(self) -> Case:
         """The case with the tools that this run offers."""
-        tools = offered_tools(self.case.affordances, without=self.without, only=self.only)
+        own = tools_of(self.plugins)
+        tools = offered_tools(self.case.affordances, without=self.without, only=self.only, plugins=own)
         return replace(self.case, affordances=tuple(tools))
 
     @classmethod
@@ -106,6 +111,7 @@ class RunConfig:
         budget: str | None = None,
         saes: Sequence[Path] = (),
         corpus: Path | None = None,
+        plugins: Sequence[Path] = (),
         without: Sequence[str] = (),
         only: str | None = None,
         members: int | None = None,
@@ -113,7 +119,7 @@ class RunConfig:
         member_budget: str | None = None,
         **options: Any,
     ) -> Self:
-        """A configuration from names.
+        """A configuration from names; tool files are those in ``MARPLE_PLUGINS`` too.
 
         Raises:
             UsageError: neither or both of ``case`` and ``target`` are given, or a name, limit or file is unknown.
@@ -132,7 +138,8 @@ class RunConfig:
             found = own_case(str(target), reference, endpoints_of(str(target), reference, **urls), question or "")
         check_models(found, saes=bool(saes))
         check_beside(saes, corpus)
-        check_left(found.affordances, case=found.id, without=without, only=only)
+        own = named_plugins(plugins, endpoint=found.endpoints is not None)
+        check_left(found.affordances, case=found.id, without=without, only=only, plugins=tools_of(own))
         open_approver(options.get("approval", "auto"))
         if found.endpoints is None:
             choose_backend(options.get("sandbox", "auto"))
@@ -147,7 +154,7 @@ class RunConfig:
         unknown = [one for one in paid if limits.cost is not None and one is not None and one not in load_prices(None)]
         if unknown:
             raise UsageError(f"budget cost={limits.cost} needs the price of {unknown[0]}: list it in {PRICES_VARIABLE}")
-        beside: dict[str, Any] = {"saes": tuple(saes), "corpus": corpus}
+        beside: dict[str, Any] = {"saes": tuple(saes), "corpus": corpus, "plugins": own}
         beside |= members_of(investigator, members, member_investigator, limits, member_budget, options.get("model"))
         return cls(found, investigator, limits, without=tuple(without), only=only, **beside, **options)
 
@@ -185,6 +192,7 @@ class RunConfig:
             "isolation": {} if self.case.endpoints else dict(choose_backend(self.sandbox).status.stamp),
             "saes": [str(path.resolve()) for path in self.saes],
             "corpus": None if self.corpus is None else str(self.corpus.resolve()),
+            "plugins": [plugin.to_dict() for plugin in self.plugins],
             "versions": dict(_versions()),
         }
 
@@ -228,6 +236,7 @@ class RunConfig:
                 sandbox=spec["sandbox"],
                 saes=tuple(map(Path, spec.get("saes", ()))),
                 corpus=Path(spec["corpus"]) if spec.get("corpus") else None,
+                plugins=tuple(map(Plugin.from_dict, spec.get("plugins", ()))),
                 without=tuple(spec.get("without", ())),
                 only=spec.get("only"),
                 context_tokens=spec.get("context_tokens"),

@@ -122,7 +122,7 @@ def open_experiments(
         corpus=None if corpus is None else Path(corpus),
         sandbox=sandbox,
     )
-    materials = prepare(config.case).beside(config.saes, config.corpus)
+    materials = prepare(config.case).beside(config.saes, config.corpus, config.plugins)
     return Experiments(open_bench(materials, backend=sandbox))
 
 

@@ -184,7 +184,7 @@ async def _played(
     drain: Drain | None,
 ) -> RunOutcome:
     materials = await benches.prepare(config.case, progress=watcher.progress())
-    materials = materials.beside(config.saes, config.corpus)
+    materials = materials.beside(config.saes, config.corpus, config.plugins)
     session = session_of(config, folder, player, materials)
     session.on_call, session.drain = watcher.on_call, drain
     session.writer = open_writer(config.auxiliary, base_url=config.auxiliary_base_url, effort=config.effort)

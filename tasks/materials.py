@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marple.errors import TargetRefusedError, UnknownNameError, UsageError
+from marple.sandboxes.plugins import Plugin
 from marple.tasks.case import Case, twin_of
 from marple.tasks.endpoints import Endpoints
 from marple.tasks.sources import Source
@@ -45,10 +46,18 @@ class Materials:
     """The target, where it is an endpoint."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What was measured when the organism was built."""
+    plugins: tuple[Plugin, ...] = ()
+    """Tool files of the user's own."""
 
-    def beside(self, saes: Sequence[Path], corpus: Path | None) -> Materials:
-        """The same with autoencoders of the user's added, and the user's corpus in the place of the case's."""
-        return replace(self, saes=(*self.saes, *saes), corpus=corpus or self.corpus)
+    def beside(self, saes: Sequence[Path], corpus: Path | None, plugins: Sequence[Plugin] = ()) -> Materials:
+        """The same with autoencoders and tools of the user's added, and the user's corpus in the place of the case's.
+
+        Raises:
+            UsageError: a tool file is not what it was when it was named.
+        """
+        for plugin in plugins:
+            plugin.check_unchanged()
+        return replace(self, saes=(*self.saes, *saes), corpus=corpus or self.corpus, plugins=tuple(plugins))
 
 
 def prepare(case: Case, *, progress: Progress | None = None) -> Materials:

@@ -35,7 +35,18 @@ if TYPE_CHECKING:
 
     from marple.tools.target.target import Target
 
-__all__ = ["Artifact", "Cost", "Need", "ToolResult", "ToolSpec", "discover_tools", "tool", "tool_spec", "unmet_needs"]
+__all__ = [
+    "Artifact",
+    "Cost",
+    "Need",
+    "ToolResult",
+    "ToolSpec",
+    "discover_tools",
+    "family_of",
+    "tool",
+    "tool_spec",
+    "unmet_needs",
+]
 
 Need = Literal["reference", "sae", "corpus"]
 """What may be loaded beside a target: the model it is compared with, sparse autoencoders, a corpus of transcripts."""
@@ -117,7 +128,7 @@ def tool(
         family: the method it belongs to, by which a run can leave it out; None is the usual one of its needs and rung.
         self_test: a known-answer test without arguments; it raises when the tool is wrong.
     """
-    family = family or ("sae" if "sae" in needs else _FAMILIES.get(rung, "other"))
+    family = family or family_of(rung, needs)
     mark = _Mark(rung=rung, parallel=parallel, needs=tuple(needs), family=family, self_test=self_test)
 
     def decorate(function: _F) -> _F:
@@ -125,6 +136,11 @@ def tool(
         return function
 
     return decorate
+
+
+def family_of(rung: int, needs: Sequence[str]) -> str:
+    """The family of a tool that names none."""
+    return "sae" if "sae" in needs else _FAMILIES.get(rung, "other")
 
 
 @dataclass(frozen=True)
@@ -250,5 +266,5 @@ def _plugin_module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"tool plugin {str(path)!r} cannot be imported: {error!r}") from error
+        raise UsageError(f"tool plugin {path.name!r} cannot be imported: {error!r}") from error
     return module

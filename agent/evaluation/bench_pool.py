@@ -188,7 +188,7 @@ def _staged(materials: Materials) -> tuple[Any, ...]:
     """All that a worker is started with."""
     words = materials.truth.keywords if materials.truth else ()
     files = (materials.target, materials.reference, materials.adapter, materials.saes, materials.corpus)
-    return (*files, tuple(words), str(materials.endpoints))
+    return (*files, materials.plugins, tuple(words), str(materials.endpoints))
 
 
 class _Lease:

@@ -15,7 +15,9 @@ from marple.agent.affordances import check_left
 from marple.agent.evaluation.arms import Arm
 from marple.agent.evaluation.samples import Sample, digest_of
 from marple.agent.evaluation.suite import Suite
+from marple.agent.plugins import tools_of
 from marple.errors import CorruptTraceError, UsageError
+from marple.sandboxes.plugins import Plugin
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case
 
@@ -54,9 +56,11 @@ class Plan:
     """Digest of the method that language models are given; empty where none plays."""
     suite_file: str | None = None
     suite_file_sha256: str | None = None
+    plugins: tuple[Plugin, ...] = ()
+    """Tool files of the user's own, which every run takes along."""
 
     @classmethod
-    def of(cls, suite: Suite, arms: Sequence[Arm], epochs: int) -> Self:
+    def of(cls, suite: Suite, arms: Sequence[Arm], epochs: int, *, plugins: Sequence[Plugin] = ()) -> Self:
         """The plan of a suite.
 
         Raises:
@@ -66,7 +70,8 @@ class Plan:
             raise UsageError(f"--epochs {epochs} plays nothing; it is a whole number from 1")
         for case in suite.cases:
             for arm in arms:
-                check_left(case.affordances, case=case.id, without=arm.without, only=arm.only)
+                own = tools_of(plugins)
+                check_left(case.affordances, case=case.id, without=arm.without, only=arm.only, plugins=own)
         return cls(
             suite=suite.name,
             arms=tuple(arms),
@@ -78,6 +83,7 @@ class Plan:
             prompts=_prompts() if any(arm.needs_model for arm in arms) else "",
             suite_file=suite.file,
             suite_file_sha256=suite.file_sha256,
+            plugins=tuple(plugins),
         )
 
     def samples(self) -> list[Sample]:
@@ -92,8 +98,15 @@ class Plan:
         seed = self.first_seed + epoch - 1
         budget = asdict(Budget(**case.budget).overridden(self.run_budget).overridden(arm.budget))
         prompts = self.prompts if arm.needs_model else ""
-        key = digest_of(case.comparability, case.version, case.id, epoch, seed, budget, arm.configuration, prompts)
-        return Sample(key, arm, case.id, case.kind, epoch, seed, case.organism, budget, case.version, case.file)
+        said = (case.comparability, case.version, case.id, epoch, seed, budget, arm.configuration, prompts)
+        key = digest_of(*said, *self._files)
+        place = (epoch, seed, case.organism, budget, case.version, case.file)
+        return Sample(key, arm, case.id, case.kind, *place, plugins=self.plugins)
+
+    @property
+    def _files(self) -> list[list[str]]:
+        """What the tool files are; nothing where there are none, as in plans from before there were any."""
+        return [sorted(plugin.sha256 for plugin in self.plugins)] if self.plugins else []
 
     # ------------------------------------------------------------------------------ document
 
@@ -113,6 +126,7 @@ class Plan:
             "arms": [arm.to_dict() for arm in self.arms],
             "cases": [asdict(case) for case in self.cases],
             "prompts": self.prompts,
+            "plugins": [plugin.to_dict() for plugin in self.plugins],
             "plan_sha256": self.digest,
             "versions": {"marple": importlib.metadata.version("marple")},
         }
@@ -123,7 +137,7 @@ class Plan:
         arms = [arm.to_dict() for arm in self.arms]
         cases = [asdict(case) for case in self.cases]
         said = (arms, cases, self.epochs, self.first_seed, self.run_budget, self.criteria, self.prompts)
-        return _sha256([dict(one) if isinstance(one, Mapping) else one for one in said])
+        return _sha256([*(dict(one) if isinstance(one, Mapping) else one for one in said), *self._files])
 
     @classmethod
     def from_document(cls, said: Mapping[str, Any]) -> Self:
@@ -138,6 +152,7 @@ class Plan:
                 arms=tuple(Arm.from_dict(arm) for arm in said["arms"]),
                 cases=tuple(PlannedCase(**case) for case in said["cases"]),
                 suite_file_sha256=said["suite_file_sha256"],
+                plugins=tuple(map(Plugin.from_dict, said.get("plugins", ()))),
                 **{name: said[name] for name in names},
             )
             whole = plan.digest == said["plan_sha256"] and _sha256(plan.criteria) == said["criteria_sha256"]
@@ -157,6 +172,8 @@ class Plan:
             old, new = getattr(before, name), getattr(self, name)
             if old != new:
                 found.append(f"{name} was {old!r:.120} and is {new!r:.120}")
+        if self._files != before._files:
+            found.append("the tool plugins are others (--plugin, MARPLE_PLUGINS)")
         if self.prompts != before.prompts and self.prompts and before.prompts:
             found.append("the method that language models are given (agent/prompts) is another")
         return found

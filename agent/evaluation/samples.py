@@ -12,6 +12,7 @@ from typing import Any
 
 from marple.agent.configuration import RunConfig
 from marple.agent.evaluation.arms import Arm
+from marple.sandboxes.plugins import Plugin
 from marple.tasks.budget import Budget
 from marple.tasks.case import Case, case_in_file, find_case
 
@@ -39,6 +40,8 @@ class Sample:
     """Of the case: changes with the recipe or the model, the truth, the brief's facts and the tools."""
     case_file: str | None = None
     """The user's file that has the case."""
+    plugins: tuple[Plugin, ...] = ()
+    """Tool files of the user's own."""
 
     @property
     def name(self) -> str:
@@ -85,8 +88,9 @@ def config_of(job: Job) -> RunConfig:
         UsageError: the case is gone.
     """
     sample, arm = job.sample, job.sample.arm
+    case = _case(sample.case, sample.case_file, sample.version)
     return RunConfig(
-        _case(sample.case, sample.case_file, sample.version),
+        case,
         arm.investigator,
         Budget(**sample.budget),
         model=arm.model,
@@ -94,6 +98,7 @@ def config_of(job: Job) -> RunConfig:
         effort=arm.effort,
         seed=sample.seed,
         runs=Path(job.runs),
+        plugins=sample.plugins if case.endpoints is None else (),
         without=arm.without,
         only=arm.only,
         auxiliary=arm.auxiliary,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marple.cli.run import PLUGIN_OPTION
 from marple.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def evaluate(
         str | None, typer.Option(help="Of the whole evaluation: cost=5,seconds=3600,target_tokens=1e8.")
     ] = None,
     run_budget: Annotated[str | None, typer.Option(help="Of each run, for example turns=20,calls=40.")] = None,
+    plugin: Annotated[list[Path] | None, PLUGIN_OPTION] = None,
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Let control arms play beside language models.")
     ] = True,
@@ -70,9 +72,12 @@ def evaluate(
     from marple.agent.evaluation.plan import Plan
     from marple.agent.evaluation.suite import open_suite
     from marple.agent.evaluation.totals import TotalBudget
+    from marple.agent.plugins import named_plugins
 
     found = open_suite(suite)
-    plan = Plan.of(_with_run_budget(found, run_budget), _arms(found, arms, controls=controls), _epochs(found, epochs))
+    suite_with_budget = _with_run_budget(found, run_budget)
+    plugins = named_plugins(plugin or [])
+    plan = Plan.of(suite_with_budget, _arms(found, arms, controls=controls), _epochs(found, epochs), plugins=plugins)
     options = EvaluationOptions(
         executor=executor,
         limits=ExecutorOptions(max_parallel=max_parallel, max_targets=max_targets),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CORPUS_OPTION",
     "ONLY_OPTION",
+    "PLUGIN_OPTION",
     "RUNS_OPTION",
     "SAE_OPTION",
     "WITHOUT_OPTION",
@@ -33,6 +34,9 @@ __all__ = [
 RUNS_OPTION = typer.Option("--runs", envvar="MARPLE_RUNS", help="Folder that holds the run folders.")
 SAE_OPTION = typer.Option("--sae", help="Directory with a sparse autoencoder of the target; repeatable.")
 CORPUS_OPTION = typer.Option("--corpus", help="JSONL file of transcripts, one conversation a line, to be searched.")
+PLUGIN_OPTION = typer.Option(
+    "--plugin", help="Python file with tools of your own, run only in the worker; repeatable (or MARPLE_PLUGINS)."
+)
 EFFORT_OPTION = typer.Option(help="How hard a model is to think: high, or investigator=high,auxiliary=low.")
 AUXILIARY_OPTION = typer.Option(help="Model that writes prompts for battery from a hint, as provider/name.")
 WINDOW_OPTION = typer.Option(help="Tokens that the model's window holds; known of most families.")
@@ -71,6 +75,7 @@ def run(
     sandbox: Annotated[str, typer.Option(help="Isolation backend, or auto.")] = "auto",
     sae: Annotated[list[Path] | None, SAE_OPTION] = None,
     corpus: Annotated[Path | None, CORPUS_OPTION] = None,
+    plugin: Annotated[list[Path] | None, PLUGIN_OPTION] = None,
     without: Annotated[list[str] | None, WITHOUT_OPTION] = None,
     only: Annotated[str | None, ONLY_OPTION] = None,
     runs: Annotated[Path, RUNS_OPTION] = Path("runs"),
@@ -98,6 +103,7 @@ def run(
         sandbox=sandbox,
         saes=sae or [],
         corpus=corpus,
+        plugins=plugin or [],
         members=members,
         member_investigator=member_investigator,
         member_budget=member_budget,

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from marple.cli.run import CORPUS_OPTION, SAE_OPTION
+from marple.cli.run import CORPUS_OPTION, PLUGIN_OPTION, SAE_OPTION
+from marple.cli.tools_shown import find_tool, list_tools, shell_word, show_tool
 from marple.cli.typed_json import read_json
-from marple.errors import StorageError, ToolError, UnknownNameError, UsageError
+from marple.errors import StorageError, ToolError, UsageError
 
 if TYPE_CHECKING:
     from marple.agent.workbench import Workbench
+    from marple.sandboxes.plugins import PluginTool
     from marple.tasks.materials import Materials
     from marple.tools.contract import ToolResult, ToolSpec
 
@@ -40,95 +42,53 @@ def tool(
     ] = None,
     sae: Annotated[list[Path] | None, SAE_OPTION] = None,
     corpus: Annotated[Path | None, CORPUS_OPTION] = None,
+    plugin: Annotated[list[Path] | None, PLUGIN_OPTION] = None,
     args: Annotated[str | None, typer.Option(help="The tool's arguments as a JSON object, or @FILE with one.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every sample and draw.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is in result.json, and nothing else.")] = False,
 ) -> None:
     """Run one tool on one target in a worker; without a target, show what the tool does and takes."""
+    from marple.agent.plugins import named_plugins, tools_of
+
+    plugins = named_plugins(plugin or [])
+    own = tools_of(plugins)
     if name is None:
-        _list_tools(as_json=as_json)
+        list_tools(own, as_json=as_json)
         return
     if target is None:
         if args is not None:
             raise UsageError("say on which target: --target with a model's directory, a hub id or an organism's id")
-        _show(_find(name), as_json=as_json)
+        show_tool(find_tool(name, own), as_json=as_json)
         return
     from marple.agent.configuration import check_beside
 
     check_beside(sae or [], corpus)
-    arguments = _default_arguments(_find(name)) if args is None else read_json(args, f"marple tool {name}")
+    spec = find_tool(name, own)
+    arguments = _default_arguments(spec) if args is None else read_json(args, f"marple tool {name}")
     folder = _folder(out, name)
     request = {"tool": name, "target": target, "arguments": arguments, "seed": seed}
-    beside = {"saes": tuple(sae or ()), "corpus": corpus}
+    beside = {"saes": tuple(sae or ()), "corpus": corpus, "plugins": plugins}
     try:
-        record, result = asyncio.run(_call(request, reference=reference, adapter=adapter, beside=beside))
+        record, result = asyncio.run(_call(request, spec, reference=reference, adapter=adapter, beside=beside))
     except ToolError as error:
         raise UsageError(str(error)) from error
     record = {**record, **_write(folder, record, result)}
     print(json.dumps(record) if as_json else _report(record))
 
 
-# ---------------------------------------------------------------------------------------------- what there is
-
-
-def _list_tools(*, as_json: bool) -> None:
-    from marple.tools.contract import discover_tools
-
-    specs = discover_tools().values()
-    if as_json:
-        print(json.dumps([{**_facts(spec), "summary": _summary(spec)} for spec in specs]))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("tool", "rung", "needs", "what it does", box=None)
-    for spec in sorted(specs, key=lambda spec: (spec.rung, spec.name)):
-        table.add_row(spec.name, str(spec.rung), ", ".join(spec.needs), _summary(spec))
-    Console(highlight=False).print(table)
-
-
-def _summary(spec: ToolSpec) -> str:
-    return spec.description.split("\n")[0]
-
-
-def _facts(spec: ToolSpec) -> dict[str, Any]:
-    return {"name": spec.name, "rung": spec.rung, "needs": list(spec.needs)}
-
-
-def _find(name: str) -> ToolSpec:
-    from marple.tools.contract import discover_tools
-
-    tools = discover_tools()
-    if name not in tools:
-        raise UnknownNameError("tool", name, tools)
-    return tools[name]
-
-
-def _show(spec: ToolSpec, *, as_json: bool) -> None:
-    schema, example = dict(spec.parameters), dict(spec.example)
-    if as_json:
-        facts = {**_facts(spec), "description": spec.description, "parameters": schema, "example": example}
-        print(json.dumps(facts))
-        return
-    # The description ends with the example, which stands by itself below.
-    print(f"{spec.description.partition(chr(10) * 2 + 'Example: ')[0]}\n")
-    print(f"Rung {spec.rung}." + (f" Needs {' and '.join(spec.needs)}." if spec.needs else ""))
-    print(f"\nArguments:\n{json.dumps(schema, indent=2, ensure_ascii=False)}")
-    print(f"\nExample:\nmarple tool {spec.name} --target nano-01 --args '{_shell(example)}'")
-
-
-def _shell(example: Mapping[str, Any]) -> str:
-    return json.dumps(example, ensure_ascii=False).replace("'", "'\\''")
-
-
 # ---------------------------------------------------------------------------------------------- arguments
 
 
-def _default_arguments(spec: ToolSpec) -> dict[str, Any]:
+def _default_arguments(spec: ToolSpec | PluginTool) -> dict[str, Any]:
+    from marple.sandboxes.plugins import PluginTool
+
+    if isinstance(spec, PluginTool):
+        # What it takes is known to the worker alone, which says what is missing.
+        return {}
     if required := spec.parameters.get("required", []):
         raise UsageError(
-            f"{spec.name} needs --args with {', '.join(required)}, for example --args '{_shell(spec.example)}'; "
+            f"{spec.name} needs --args with {', '.join(required)}, for example --args '{shell_word(spec.example)}'; "
             f"marple tool {spec.name} says what they mean"
         )
     return {}
@@ -138,7 +98,12 @@ def _default_arguments(spec: ToolSpec) -> dict[str, Any]:
 
 
 async def _call(
-    request: Mapping[str, Any], *, reference: str | None, adapter: str | None, beside: Mapping[str, Any]
+    request: Mapping[str, Any],
+    spec: ToolSpec | PluginTool,
+    *,
+    reference: str | None,
+    adapter: str | None,
+    beside: Mapping[str, Any],
 ) -> tuple[dict[str, Any], ToolResult]:
     """What is recorded of the call, and its result."""
     from marple.agent.run import open_bench
@@ -150,7 +115,7 @@ async def _call(
         )
         bench = await open_bench(found.beside(**beside))
         try:
-            _check_offered(bench, request["tool"])
+            _check_offered(bench, spec)
             start = time.monotonic()
             result = await bench.call(
                 request["tool"], request["arguments"], seed=request["seed"], on_progress=bars.calling
@@ -161,12 +126,12 @@ async def _call(
     return {**request, "seconds": seconds, "facts": bench.facts, "stamp": bench.stamp}, result
 
 
-def _check_offered(bench: Workbench, name: str) -> None:
-    if name in bench.tools:
+def _check_offered(bench: Workbench, spec: ToolSpec | PluginTool) -> None:
+    if spec.name in bench.tools:
         return
     options = {"reference": "--reference", "sae": "--sae", "corpus": "--corpus"}
-    needs = [f"a {need} ({options[need]})" for need in _find(name).needs]
-    raise UsageError(f"{name} needs {' and '.join(needs)}, which this target has not")
+    needs = [f"a {need} ({options[need]})" for need in spec.needs]
+    raise UsageError(f"{spec.name} needs {' and '.join(needs)}, which this target has not")
 
 
 class _Bars:
