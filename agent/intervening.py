@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,11 @@ class InterveningScript(Script):
     def contrast(self) -> Mapping[str, Any]:
         """Arguments of steer for a direction from what is wanted to what is not; empty for none."""
 
+    def contrast_of_features(self) -> Mapping[str, Any]:
+        """Arguments of sae_compare for the same."""
+        contrast = self.contrast()
+        return {"first": contrast["positive"], "second": contrast["negative"], "read": "all"}
+
     def play(self, tools: Sequence[str]) -> Play:
         """Look, try, and hand in the best."""
         looking = self.look()
@@ -105,8 +110,8 @@ class InterveningScript(Script):
             tried = [Candidate(), *(Candidate(system) for system in self.systems)]
             yield from self._try(tried, "Which system prompt helps?")
             contrast = self.contrast()
-            if contrast and {"steer", "intervene"} <= set(tools):
-                yield from self._doses(contrast)
+            if contrast and "intervene" in tools and not {"steer", "sae_compare"}.isdisjoint(tools):
+                yield from self._doses((yield from self._directions(contrast, tools)))
         yield [Request("submit", self.answer_now(), "The method is through.")]
 
     def answer_now(self) -> Mapping[str, Any]:
@@ -130,11 +135,20 @@ class InterveningScript(Script):
         shows = at_least_halfway(done, read) if self._nothing < 0.5 else at_most_about(done, read, slack=0.05)
         self._trouble = claim(self._found, 0.9, self._evidence + [done.id], shows)
 
-    def _doses(self, contrast: Mapping[str, Any]) -> Play:
-        prompts = [prompt for prompt, _ in self._troubled[:4]]
-        outcome = {"continuations": ["no"], "scales": [-1.0, 1.0], "samples": 1, "max_new_tokens": 4}
-        made = yield [Request("steer", {**contrast, **outcome, "prompts": prompts, "layer": at}) for at in LAYERS]
-        handles = [(at, done.data["vector"]["handle"]) for at, done in zip(LAYERS, made, strict=True) if done.ok]
+    def _directions(
+        self, contrast: Mapping[str, Any], tools: Sequence[str]
+    ) -> Generator[list[Request], Sequence[Done], list[tuple[int, str]]]:
+        """Handles by layer: differences of means; where steering is not offered, the SAE features that rose."""
+        if "steer" in tools:
+            prompts = [prompt for prompt, _ in self._troubled[:4]]
+            outcome = {"continuations": ["no"], "scales": [-1.0, 1.0], "samples": 1, "max_new_tokens": 4}
+            asked = [Request("steer", {**contrast, **outcome, "prompts": prompts, "layer": at}) for at in LAYERS]
+        else:
+            asked = [Request("sae_compare", self.contrast_of_features(), "Which features tell the two sides apart?")]
+        made = yield asked
+        return [_handle(done.data) for done in made if done.ok and done.data.get("vector")]
+
+    def _doses(self, handles: Sequence[tuple[int, str]]) -> Play:
         system = self._best.system
         singles = [Candidate(None, [_edit(each, dose)]) for each in handles for dose in DOSES]
         yield from self._try(singles, "Which layer and dose?")
@@ -167,6 +181,14 @@ class InterveningScript(Script):
         conversations = [[*system, {"role": "user", "content": prompt}] for prompt in prompts]
         arguments = {"conversations": conversations, "edits": one.edits, "temperature": 0.0, "beside": False}
         return Request("intervene", {**arguments, "max_new_tokens": MAX_TOKENS}, why)
+
+
+def _handle(data: Mapping[str, Any]) -> tuple[int, str]:
+    """Layer and handle of the vector of a steer or sae_compare; the latter has its site as TransformerLens names it."""
+    vector = data["vector"]
+    if isinstance(vector, str):
+        return int(data["site"].split(".")[1]), vector
+    return vector["layer"], vector["handle"]
 
 
 def _edit(handle: tuple[int, str], dose: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +26,7 @@ from marple.tasks.located import Located, read_located
 __all__ = ["ARM_KEYS", "CONTROLS", "Arm", "arms_in", "named_arms", "read_arms", "with_controls"]
 
 _TEXTS = ("model", "base_url", "effort", "auxiliary", "auxiliary_base_url", "member_investigator")
-ARM_KEYS = ("name", "investigator", *_TEXTS, "members", "without", "only", "budget")
+ARM_KEYS = ("name", "investigator", *_TEXTS, "members", "without", "only", "cases", "budget")
 
 CONTROLS = ("prior", "scripted-blackbox")
 """The arms that an arm with a language model is never shown without."""
@@ -62,6 +63,12 @@ class Arm:
     """Of an ensemble."""
     member_investigator: str | None = None
     """Who plays the members of an ensemble."""
+    cases: tuple[str, ...] = ()
+    """Patterns of the cases that it plays, such as ``secret/*``; none for all."""
+
+    def plays(self, case: str) -> bool:
+        """Whether a case is one of the arm's."""
+        return not self.cases or any(fnmatch.fnmatchcase(case, pattern) for pattern in self.cases)
 
     @property
     def needs_model(self) -> bool:
@@ -71,16 +78,18 @@ class Arm:
     @property
     def configuration(self) -> dict[str, Any]:
         """What makes a run of this arm what it is, beside its limits; what is not said is left out."""
-        return {key: one for key, one in self.to_dict().items() if one and key not in ("name", "budget")}
+        return {key: one for key, one in self.to_dict().items() if one and key not in ("name", "budget", "cases")}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "without": list(self.without), "budget": dict(self.budget)}
+        chosen = {"cases": list(self.cases)} if self.cases else {}
+        own = {key: one for key, one in asdict(self).items() if key != "cases"}
+        return {**own, "without": list(self.without), "budget": dict(self.budget), **chosen}
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Self:
         """The arm that `to_dict` made these of."""
-        return cls(**{**said, "without": tuple(said["without"])})
+        return cls(**{**said, "without": tuple(said["without"]), "cases": tuple(said.get("cases", ()))})
 
 
 def named_arms(text: str) -> list[Arm]:
@@ -161,7 +170,8 @@ def _arm(entry: Located) -> Arm:
         name = keys["name"].text("name") if "name" in keys else investigator
         budget = budget_in(keys["budget"]) if "budget" in keys else {}
         members = _members(keys) if investigator == "ensemble" else None
-        arm = Arm(name, investigator, **texts, **_tools(keys), budget=budget, members=members)
+        cases = tuple(one.text("a case") for one in keys["cases"].items("cases")) if "cases" in keys else ()
+        arm = Arm(name, investigator, **texts, **_tools(keys), budget=budget, members=members, cases=cases)
         if not _NAME.fullmatch(name):
             keys["name"].fail(f"the name {name!r} must be letters, digits, '.', '_' and '-', at most 64")
     _check_model(entry, arm)

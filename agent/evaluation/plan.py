@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib.metadata
 import json
@@ -64,12 +65,13 @@ class Plan:
         """The plan of a suite.
 
         Raises:
-            UsageError: a number of epochs below 1, or an arm without a tool on some case.
+            UsageError: a number of epochs below 1, an arm without a tool on some case, or a pattern that fits no case.
         """
         if epochs < 1:
             raise UsageError(f"--epochs {epochs} plays nothing; it is a whole number from 1")
+        _check_patterns(suite, arms)
         for case in suite.cases:
-            for arm in arms:
+            for arm in (one for one in arms if one.plays(case.id)):
                 own = tools_of(plugins)
                 check_left(case.affordances, case=case.id, without=arm.without, only=arm.only, plugins=own)
         return cls(
@@ -91,7 +93,11 @@ class Plan:
         order = {name: at for at, name in enumerate(dict.fromkeys(case.organism for case in self.cases))}
         cases = sorted(self.cases, key=lambda case: order[case.organism])
         return [
-            self._sample(arm, case, epoch) for case in cases for epoch in range(1, self.epochs + 1) for arm in self.arms
+            self._sample(arm, case, epoch)
+            for case in cases
+            for epoch in range(1, self.epochs + 1)
+            for arm in self.arms
+            if arm.plays(case.id)
         ]
 
     def _sample(self, arm: Arm, case: PlannedCase, epoch: int) -> Sample:
@@ -188,6 +194,17 @@ def _named(what: str, old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Ma
             f"the {what} {name}: {key} was {old[name].get(key)!r:.80}, is {new[name].get(key)!r:.80}" for key in changed
         ]
     return found
+
+
+def _check_patterns(suite: Suite, arms: Sequence[Arm]) -> None:
+    names = [case.id for case in suite.cases]
+    for arm in arms:
+        for pattern in arm.cases:
+            if not fnmatch.filter(names, pattern):
+                kinds = ", ".join(dict.fromkeys(f"{case.kind.name}/*" for case in suite.cases))
+                raise UsageError(
+                    f"the arm {arm.name} plays {pattern!r}, which fits no case of {suite.name}; kinds: {kinds}"
+                )
 
 
 def _planned(case: Case) -> PlannedCase:

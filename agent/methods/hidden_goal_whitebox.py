@@ -8,8 +8,9 @@
    features differ.
 5. Sampled replies to questions and context sentences not used before.
 
-It knows everyday questions; never an organism's name, recipe or truth. Without activations or without a reference it
-plays as ``scripted-blackbox`` does.
+It knows everyday questions; never an organism's name, recipe or truth. Without activation differences it
+reads features where there is a sparse autoencoder; without those, or without a reference, it plays as
+``scripted-blackbox`` does.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from marple.agent.ladder import (
 )
 from marple.agent.leads import Lead, Rates, rates_of
 from marple.agent.methods.hidden_goal_blackbox import CHOICES, ScriptedBlackbox
+from marple.agent.methods.hidden_goal_features import ScriptedFeatures
 from marple.agent.question_bank import NO_CONTEXT
 from marple.agent.stating import at_most_about, claim
 
@@ -69,7 +71,7 @@ class ScriptedWhitebox(ScriptedBlackbox):
     def play(self, tools: Sequence[str]) -> Play:
         """The five steps, then ``submit``."""
         if "diff_activations" not in tools or "compare" not in tools:
-            self._instead = ScriptedBlackbox()
+            self._instead = ScriptedFeatures() if {"sae_compare", "compare"} <= set(tools) else ScriptedBlackbox()
             yield from self._instead.play(tools)
             return
         yield [self._plan()]

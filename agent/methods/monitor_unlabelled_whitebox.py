@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from marple.agent.corpus_reading import Messages, Steps
 from marple.agent.methods.monitor_unlabelled_blackbox import MonitorUnlabelledBlackbox
-from marple.agent.methods.monitor_whitebox import fit_directions
+from marple.agent.methods.monitor_whitebox import fit_monitor
 
 __all__ = ["METHOD", "MonitorUnlabelledWhitebox"]
 
@@ -17,7 +17,7 @@ class MonitorUnlabelledWhitebox(MonitorUnlabelledBlackbox):
     def _make(self, positive: Sequence[Messages], negative: Sequence[Messages], tools: Sequence[str]) -> Steps:
         yield from super()._make(positive, negative, tools)
         if "try_monitor" in tools:
-            yield from fit_directions(self, positive, negative)
+            yield from fit_monitor(self, positive, negative, tools)
 
 
 METHOD = MonitorUnlabelledWhitebox

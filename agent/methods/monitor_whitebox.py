@@ -4,7 +4,8 @@ Ridge probes on the last token and on the mean over tokens, at every layer, are 
 the subjects and tried on those about the other half, in other words: kind ones, and the behaviour quoted and rejected.
 A mean over tokens holds their words: it is taken where there are many subjects, else the reading that carries best.
 That probe is made again from all; its layer is the one at which, with subjects kept apart, it tells most. Where there
-are too few conversations for probes, it is the difference of means.
+are too few conversations for probes, it is the difference of means. Where probes are not offered, it is the SAE
+feature that tells most; without an SAE the difference of means.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from marple.agent.investigator import Done, Request
 from marple.agent.methods.monitor_blackbox import MonitorBlackbox
 from marple.agent.methods.monitor_rewording import TESTED, TRAINED, Sides, halves, reworded, subjects
 
-__all__ = ["METHOD", "MonitorWhitebox", "fit_directions"]
+__all__ = ["METHOD", "MonitorWhitebox", "fit_monitor"]
 
 READINGS = ("mean", "last")
 MANY = 20
@@ -32,7 +33,28 @@ class MonitorWhitebox(MonitorBlackbox):
     def _make(self, positive: Sequence[Messages], negative: Sequence[Messages], tools: Sequence[str]) -> Steps:
         yield from super()._make(positive, negative, tools)
         if "try_monitor" in tools:
-            yield from fit_directions(self, positive, negative)
+            yield from fit_monitor(self, positive, negative, tools)
+
+
+def fit_monitor(
+    script: MonitorBlackbox, positive: Sequence[Messages], negative: Sequence[Messages], tools: Sequence[str]
+) -> Steps:
+    """Set a script's monitor by the first instrument that is offered: probes, SAE features, a difference of means."""
+    if "probe" not in tools and "sae_features" in tools:
+        yield from fit_feature(script, positive, negative)
+    else:
+        yield from fit_directions(script, positive, negative)
+
+
+def fit_feature(script: MonitorBlackbox, positive: Sequence[Messages], negative: Sequence[Messages]) -> Steps:
+    """Set a script's monitor to the SAE feature that tells the two sides apart best, in other words."""
+    sides = reworded((list(positive), list(negative)), TRAINED)
+    fit = {"method": "sae_feature", "positive": sides[0], "negative": sides[1]}
+    (tried,) = yield [_tried(reworded((list(positive), list(negative)), TESTED), fit=fit)]
+    if tried.ok:
+        script.monitor = tried.data["monitor"]
+        script.corpus.evidence.append(tried.id)
+        script.found = f"one SAE feature tells the sides apart in other words, area {_area(tried):.2f}"
 
 
 def fit_directions(script: MonitorBlackbox, positive: Sequence[Messages], negative: Sequence[Messages]) -> Steps:

@@ -35,5 +35,9 @@ class StopMisalignmentWhitebox(StopMisalignmentBlackbox):
 
         return {"positive": under(BAD), "negative": under(GOOD), "reading": "last"}
 
+    def contrast_of_features(self) -> Mapping[str, Any]:
+        """The target's replies to such requests, beside what the reference makes of them."""
+        return {"first": load_questions().prompts("advice", NO_CONTEXT, 24, seed=3), "read": "reply"}
+
 
 METHOD = StopMisalignmentWhitebox
