@@ -16,7 +16,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help setup demo test check typing bench clean
+.PHONY: help setup demo test check docs typing bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ test: setup ## Run the tests
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 # import-linter looks in the working directory first and follows no links, so it gets a copy to stand in.
-check: setup ## Check style, types, the floors and the documents' links
+check: setup ## Check style, types, the floors and the documents' links; builds the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -38,6 +38,11 @@ check: setup ## Check style, types, the floors and the documents' links
 	@rm -rf build/imports && mkdir -p build && cp -pRL .typing build/imports
 	cd build/imports/ && ../../$(BIN)/lint-imports --config ../../pyproject.toml
 	$(BIN)/pytest -q tests/repository/test_documents.py
+	@$(MAKE) docs
+
+docs: setup ## Build the documentation site into build/site; a broken link or anchor fails it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
+	@echo "To read it: $(BIN)/python -m http.server --directory build/site"
 
 bench: setup ## Measure the performance table, with other libraries beside where they are installed
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(ARGS)

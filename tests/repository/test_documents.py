@@ -71,7 +71,7 @@ def test_the_repository_speaks_of_the_project_alone(root: Path, files: list[Path
     assert found == []
 
 
-@pytest.mark.parametrize("target", ["help", "setup", "demo", "test", "check", "bench", "clean"])
+@pytest.mark.parametrize("target", ["help", "setup", "demo", "test", "check", "docs", "bench", "clean"])
 def test_make_knows_the_target(root: Path, target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=root, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
