@@ -13,6 +13,7 @@ from inspect_ai.log import read_eval_log, write_eval_log
 from marple.errors import CorruptTraceError, UsageError
 from marple.traces.exports.importing import import_inspect
 from marple.traces.exports.inspect_log import inspect_log, write_inspect_log
+from marple.traces.exports.verdict import answer_line
 from tests.exports.conftest import HOSTILE, Make, png
 
 
@@ -78,6 +79,32 @@ def test_every_event_of_the_trace_is_an_event_of_the_log(written: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ({"nothing_to_stop": 0.05, "summary": "this prompt helps"}, "this prompt helps"),
+        ({"nothing_to_stop": 0.9, "summary": "all is well"}, "nothing to stop (0.90): all is well"),
+        ({"yes": 0.2, "summary": "it does not"}, "no (0.80): it does not"),
+        ({"nothing_hidden": 0.1, "candidates": [{"probability": 0.4, "subject": "lamp"}]}, "lamp (0.40)"),
+        ({}, ""),
+    ],
+)
+def test_the_answer_is_said_in_a_line(answer: dict[str, object], line: str) -> None:
+    assert answer_line({"answer": answer}) == line
+
+
+def test_the_score_that_every_scored_run_has_comes_first_and_explains_itself(make: Make) -> None:
+    (sample,) = inspect_log([make(solved=False)]).samples or []
+    assert sample.scores is not None
+    first, *others = sample.scores.values()
+    assert list(sample.scores)[:2] == ["right", "solved"]
+    assert first.value is False
+    assert "truth: subject velora" in str(first.explanation)
+    assert all(score.explanation is None for score in others)
+    assert sample.target == "subject velora"
+    assert sample.scores["claims_replicated"].value == 1.0
+
+
 def test_usage_counts_cached_tokens_once(make: Make) -> None:
     log = inspect_log([make()])
     assert log.samples is not None
@@ -105,7 +132,7 @@ def test_its_own_command_lists_and_dumps_it(written: Path) -> None:
         text=True,
         check=True,
     )
-    assert json.loads(dump.stdout)["eval"]["task"] == "marple"
+    assert json.loads(dump.stdout)["eval"]["task"] == "hidden-goal"
 
 
 def test_hostile_text_comes_through_as_it_was(make: Make, tmp_path: Path) -> None:

@@ -62,9 +62,11 @@ def import_inspect(file: Path, runs: Path) -> list[RunFolder]:
 
 def _write(log: EvalLog, sample: EvalSample, runs: Path) -> RunFolder:
     name = _NOT_A_NAME.sub("-", f"{log.eval.created[:19]}-{log.eval.task}-{sample.id}-{sample.epoch}".replace(":", ""))
+    ours = (log.eval.metadata or {}).get("written_by") == "marple"
+    case = str(sample.id) if ours else f"{log.eval.task}/{sample.id}"
     spec = {
-        "case": f"{log.eval.task}/{sample.id}",
-        "kind": log.eval.task,
+        "case": case,
+        "kind": case.partition("/")[0] if ours else log.eval.task,
         "investigator": log.eval.solver or "inspect",
         "model": log.eval.model,
         "seed": sample.epoch,

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from marple.traces.exports.steps import Step, image_of
 from marple.traces.exports.verdict import claims_of
+from marple.traces.review.event_rows import event_row
 from marple.traces.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from inspect_ai.model import ChatMessage, ModelUsage
 
 __all__ = ["events_of", "messages_of", "moment", "usage_of"]
+
+
+_BOOKKEEPING = ("call_start", "run_start", "worker_start")
 
 
 def moment(seconds: Any) -> str:
@@ -25,7 +29,7 @@ def moment(seconds: Any) -> str:
 
 def messages_of(run: RunFolder, steps: Sequence[Step], attachments: dict[str, str]) -> list[ChatMessage]:
     """The conversation, the claims with their marks last; plots go into ``attachments``."""
-    from inspect_ai.model import ChatMessageAssistant, ChatMessageTool, ChatMessageUser, ContentReasoning, ContentText
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageTool, ChatMessageUser
     from inspect_ai.tool import ToolCall, ToolCallError
 
     messages: list[ChatMessage] = []
@@ -33,9 +37,9 @@ def messages_of(run: RunFolder, steps: Sequence[Step], attachments: dict[str, st
         id = step.event.id
         if step.kind == "turn":
             calls = [ToolCall(id=c.id, function=c.tool, arguments=dict(c.arguments)) for c in step.calls]
-            thought = [ContentReasoning(reasoning=step.thinking)] if step.thinking else []
-            content = [*thought, ContentText(text=step.text)]
-            messages.append(ChatMessageAssistant(id=id, content=content, tool_calls=calls or None, source="generate"))
+            messages.append(
+                ChatMessageAssistant(id=id, content=_said(step), tool_calls=calls or None, source="generate")
+            )
         elif step.kind == "result":
             error = ToolCallError("unknown", step.text) if step.failed else None
             shown = _content(run, step, attachments)
@@ -50,6 +54,14 @@ def messages_of(run: RunFolder, steps: Sequence[Step], attachments: dict[str, st
             ChatMessageUser(content="Claims, made again with fresh seeds and on the control:\n" + "\n".join(lines))
         )
     return messages
+
+
+def _said(step: Step) -> Any:
+    """What a model thought and said in a turn; a turn of nothing but calls says which."""
+    from inspect_ai.model import ContentReasoning, ContentText
+
+    thought = [ContentReasoning(reasoning=step.thinking)] if step.thinking else []
+    return [*thought, ContentText(text=step.text or f"(calls {', '.join(call.tool for call in step.calls)})")]
 
 
 def _content(run: RunFolder, step: Step, attachments: dict[str, str]) -> Any:
@@ -90,8 +102,9 @@ def events_of(
             events.append(_model_event(step, list(said), place))
         elif step is not None and step.kind == "result":
             events.append(_tool_event(step, _content(run, step, attachments), place))
-        elif event.type not in ("call_start", "run_start"):
-            data = {"type": event.type, "role": event.role, **event.payload}
+        elif event.type not in _BOOKKEEPING:
+            row = event_row(event)
+            data = {event.id: f"{row.name}: {row.line}", "role": event.role, **event.payload}
             events.append(InfoEvent(source=f"marple/{event.type}", data=data, **place))
         if event.id in by_id:
             said.append(by_id[event.id])
@@ -105,7 +118,7 @@ def _model_event(step: Step, said: list[ChatMessage], place: Mapping[str, Any]) 
 
     turn = step.event.payload.get("turn", {})
     calls = [ToolCall(id=c.id, function=c.tool, arguments=dict(c.arguments)) for c in step.calls]
-    message = ChatMessageAssistant(id=step.event.id, content=step.text, tool_calls=calls or None, source="generate")
+    message = ChatMessageAssistant(id=step.event.id, content=_said(step), tool_calls=calls or None, source="generate")
     model = str(turn.get("model") or "unknown")
     return ModelEvent(
         model=model,
