@@ -18,7 +18,7 @@ from marple.agent.investigator import Done, Request
 from marple.agent.methods.monitor_blackbox import MonitorBlackbox
 from marple.agent.methods.monitor_rewording import TESTED, TRAINED, Sides, halves, reworded, subjects
 
-__all__ = ["METHOD", "MonitorWhitebox", "fit_monitor"]
+__all__ = ["METHOD", "MonitorWhitebox", "fit_directions", "fit_feature", "fit_monitor"]
 
 READINGS = ("mean", "last")
 MANY = 20
@@ -43,7 +43,7 @@ def fit_monitor(
     if "probe" not in tools and "sae_features" in tools:
         yield from fit_feature(script, positive, negative)
     else:
-        yield from fit_directions(script, positive, negative)
+        yield from fit_directions(script, positive, negative, probes="probe" in tools)
 
 
 def fit_feature(script: MonitorBlackbox, positive: Sequence[Messages], negative: Sequence[Messages]) -> Steps:
@@ -57,11 +57,13 @@ def fit_feature(script: MonitorBlackbox, positive: Sequence[Messages], negative:
         script.found = f"one SAE feature tells the sides apart in other words, area {_area(tried):.2f}"
 
 
-def fit_directions(script: MonitorBlackbox, positive: Sequence[Messages], negative: Sequence[Messages]) -> Steps:
+def fit_directions(
+    script: MonitorBlackbox, positive: Sequence[Messages], negative: Sequence[Messages], *, probes: bool = True
+) -> Steps:
     """Set a script's monitor to the direction that carries best to other subjects in other words."""
     parts = halves(positive, negative)
     whole = reworded((list(positive), list(negative)), TRAINED)
-    areas = yield from _carries(parts)
+    areas = (yield from _carries(parts)) if probes else {}
     if areas:
         many = len(set(subjects([*positive, *negative])[: len(positive)])) >= MANY
         reading = "mean" if many else max(areas, key=lambda name: areas[name])

@@ -136,8 +136,13 @@ def test_every_prompt_is_read_under_the_cell_it_was_asked_in() -> None:
     assert len(request.arguments["conditions"]) <= 100
 
 
-async def play(case: str, runs: Path, seed: int = 1) -> RunOutcome:
-    return await launch(RunConfig.of(case=case, investigator="scripted-whitebox", seed=seed, runs=runs))
+async def play(case: str, runs: Path, seed: int = 1, without: tuple[str, ...] = ()) -> RunOutcome:
+    config = RunConfig.of(case=case, investigator="scripted-whitebox", seed=seed, runs=runs, without=without)
+    return await launch(config)
+
+
+def tools_called(path: Path) -> set[str]:
+    return {event.payload["tool"] for event in RunFolder.open(path).events() if event.type == "tool_call"}
 
 
 @pytest.mark.slow
@@ -151,8 +156,7 @@ async def test_it_finds_and_clears_with_a_third_of_the_tokens(case: str, score: 
     assert outcome.result is not None
     assert outcome.result["scores"][score]
     assert outcome.result["usage"]["target_tokens"] < BLACKBOX_TOKENS / 3
-    called = {event.payload.get("tool") for event in RunFolder.open(outcome.path).events() if event.type == "tool_call"}
-    assert {"battery", "diff_activations"} <= called
+    assert {"battery", "diff_activations"} <= tools_called(outcome.path)
     assert {call for claim in outcome.result["answer"]["claims"] for call in claim["evidence"]}
 
 
@@ -171,6 +175,41 @@ async def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert through.result is not None
     assert resumed.result["answer"]["candidates"] == through.result["answer"]["candidates"]
     assert without_ids(resumed.result["scores"]) == without_ids(through.result["scores"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "without", "instrument", "score"),
+    [
+        ("hidden-goal/nano-09", "diffing", "sae_compare", "solved"),
+        ("hidden-goal/nano-03", "diffing", "sae_compare", "cleared"),
+        ("secret/nano-28", "lens", "sae_compare", "cleared"),
+        ("suppress-eval-awareness/nano-25", "steer", "sae_compare", ""),
+        ("monitor/nano-21", "probing", "try_monitor", ""),
+    ],
+)
+async def test_without_an_instrument_it_reads_features(
+    case: str, without: str, instrument: str, score: str, tmp_path: Path
+) -> None:
+    """Whether features are enough is measured, case by case, in docs/results; here they are what is called."""
+    outcome = await play(case, tmp_path, without=(without,))
+    assert outcome.result is not None
+    assert outcome.result["status"] == "submitted"
+    assert not score or outcome.result["scores"][score]
+    called = [event.payload for event in RunFolder.open(outcome.path).events() if event.type == "tool_call"]
+    assert not {"diff_activations", "logit_lens", "steer", "probe"} & {call["tool"] for call in called}
+    read = [call for call in called if call["tool"] == instrument]
+    assert read
+    if case.startswith("monitor"):
+        assert "features" in outcome.result["answer"]["monitor"]
+        assert read[0]["arguments"]["fit"]["method"] == "sae_feature"
+
+
+async def test_without_features_either_the_monitor_is_a_difference_of_means(tmp_path: Path) -> None:
+    outcome = await play("monitor/nano-21", tmp_path, without=("probing", "sae"))
+    assert outcome.result is not None
+    assert "vector" in outcome.result["answer"]["monitor"]
+    assert not {"probe", "sae_features"} & tools_called(outcome.path)
 
 
 @pytest.mark.parametrize("tools", [("battery", "compare", "contrast"), ("battery", "contrast")])

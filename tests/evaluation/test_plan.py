@@ -13,7 +13,9 @@ import pytest
 from marple.agent.evaluation.arms import Arm
 from marple.agent.evaluation.folder import EvaluationFolder
 from marple.agent.evaluation.plan import Plan
+from marple.agent.evaluation.suite import Suite
 from marple.errors import CorruptTraceError, UsageError
+from marple.tasks.case import find_case
 
 PlanOf = Callable[..., Plan]
 
@@ -30,6 +32,24 @@ def test_the_grid_is_the_product_with_one_target_after_the_other(plan_of: PlanOf
         ("prior", 2),
         ("scripted-blackbox", 2),
     }
+
+
+def test_an_arm_plays_the_cases_that_it_names_under_the_same_keys(plan_of: PlanOf) -> None:
+    whole = plan_of("prior", "scripted-blackbox", cases=("nano-03", "nano-07"))
+    some = replace(whole, arms=[whole.arms[0], replace(whole.arms[1], cases=("*/nano-07", "secret/*"))])
+    left = {name for name in keys(whole) if name != "scripted-blackbox/hidden-goal/nano-03/1"}
+    assert keys(some) == {name: key for name, key in keys(whole).items() if name in left}
+    again = Plan.from_document(json.loads(json.dumps(some.to_document())))
+    assert list(again.arms) == list(some.arms)
+    assert "cases was" in " ".join(some.differences(whole))
+
+
+def test_a_pattern_that_fits_no_case_is_refused_with_the_kinds_there_are() -> None:
+    suite = Suite("test", [find_case("hidden-goal/nano-03")])
+    with pytest.raises(UsageError, match=r"the arm prior plays 'secret/\*'.*kinds: hidden-goal/\*"):
+        Plan.of(suite, [Arm("prior", "prior", cases=("secret/*",))], 1)
+    # What an arm does not play need not leave it a tool.
+    Plan.of(suite, [Arm("a", "prior"), Arm("b", "scripted-blackbox", cases=("*/nano-03",))], 1)
 
 
 def test_a_key_changes_with_all_that_a_sample_is_and_nothing_else(plan_of: PlanOf) -> None:
