@@ -5,6 +5,7 @@ Only the standard library and the traces are imported here, so that a command an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from marple.agent.games import place
+from marple.agent.games.pausing import telling_of_pauses
 from marple.errors import MarpleError, ToolError, UsageError
 from marple.traces import RunFolder
+from marple.traces.control import Request
 
 __all__ = ["IDLE_VARIABLE", "SHELL", "ask", "ending", "start", "stop"]
 
@@ -46,7 +49,9 @@ def start(config: Mapping[str, Any], *, say: Say) -> Path:
     return _spawn({"config": dict(config)}, say)
 
 
-def ask(run: Path, what: str, *, say: Say, **request: Any) -> dict[str, Any]:
+def ask(
+    run: Path, what: str, *, say: Say, on_pause: Callable[[Request], None] | None = None, **request: Any
+) -> dict[str, Any]:
     """Ask the process that plays a run, which goes on with the run first when there is none.
 
     A request whose answer was lost with the process is asked once more; a call has an id and is not made twice.
@@ -55,6 +60,7 @@ def ask(run: Path, what: str, *, say: Say, **request: Any) -> dict[str, Any]:
         run: the run's folder.
         what: ``call``, ``status``, ``tools`` or ``stop``.
         say: told when the process has to be started again.
+        on_pause: told, in another thread, when the answer may take as long as somebody wants the run to be paused.
         request: what goes with it.
 
     Raises:
@@ -65,6 +71,12 @@ def ask(run: Path, what: str, *, say: Say, **request: Any) -> dict[str, Any]:
     message = {"ask": what, "id": secrets.token_hex(8), **request}
     if (size := len(json.dumps(message)) + 1) > place.LONGEST_REQUEST:
         raise UsageError(f"the arguments have {size:,} bytes; a call may have {place.LONGEST_REQUEST:,}")
+    waiting = contextlib.nullcontext() if on_pause is None else telling_of_pauses(run, on_pause)
+    with waiting:
+        return _answer(run, message, say)
+
+
+def _answer(run: Path, message: Mapping[str, Any], say: Say) -> dict[str, Any]:
     for attempt in (1, 2):
         try:
             return _unpacked(_exchange(_address(run, say), message))
@@ -83,7 +95,13 @@ def ending(run: Path) -> dict[str, Any] | None:
     result = folder.result
     if result is None:
         return None
-    said = {"run_id": folder.run_id, "run_dir": str(run.resolve()), "case": result["case"], "phase": "over"}
+    said = {
+        "run_id": folder.run_id,
+        "run_dir": str(run.resolve()),
+        "case": result["case"],
+        "phase": "over",
+        "paused": False,
+    }
     return {**said, "budget": {}, "under_way": [], "offered": [], "questions": 0, "result": result}
 
 

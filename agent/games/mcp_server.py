@@ -19,9 +19,11 @@ from mcp.shared.exceptions import MCPError
 
 from marple.agent.games import told, words
 from marple.agent.games.game import Game
+from marple.agent.games.pausing import check_not_paused, pause_text, telling_of_pauses
 from marple.agent.models import ToolCall
 from marple.agent.session import CallProgress
 from marple.errors import MarpleError
+from marple.traces.control import Request
 
 __all__ = ["Table", "build_server"]
 
@@ -73,8 +75,11 @@ class Table:
 
         Raises:
             MarpleError: it could not be started.
+            UsageError: it waits to be gone on with, because somebody has paused it.
         """
         assert self._beginning is not None
+        if not self._beginning.done() and self._path is not None:
+            check_not_paused(self._path)
         await asyncio.shield(self._beginning)
         return self._game
 
@@ -134,6 +139,9 @@ async def _call_tool(table: Table, context: _Context, params: types.CallToolRequ
         if params.name == "brief":
             return _said(told.brief(game))
         if params.name != "status":
+            assert game.folder is not None
+            # Nothing has been called yet, and a client gives up long before a person comes back.
+            check_not_paused(game.folder.path)
             # A client that goes away does not undo the call: it is made, and `status` shows what came of it.
             await asyncio.shield(asyncio.ensure_future(_move(game, context, params)))
         answer = told.reply(game)
@@ -146,20 +154,35 @@ async def _call_tool(table: Table, context: _Context, params: types.CallToolRequ
 
 
 async def _move(game: Game, context: _Context, params: types.CallToolRequestParams) -> None:
-    """Make the call and pass on how far it is."""
+    """Make the call and pass on how far it is, and that it waits when somebody pauses the run meanwhile."""
     told_of: set[asyncio.Task[None]] = set()
+    last = (0, 0)
 
-    def progress(call: CallProgress) -> None:
-        task = asyncio.ensure_future(_report(context, call))
+    def report(done: int, total: int, text: str) -> None:
+        nonlocal last
+        last = (done, total)
+        task = asyncio.ensure_future(_report(context, done, total, text))
         told_of.add(task)
         task.add_done_callback(told_of.discard)
 
-    await game.move([ToolCall.of(params.name, params.arguments or {}, id=secrets.token_hex(8))], on_progress=progress)
+    def progress(call: CallProgress) -> None:
+        report(call.done, call.total, f"{call.tool} {call.what}".strip())
+
+    def paused(asked: Request) -> None:
+        assert game.folder is not None
+        text = pause_text(game.folder.path, asked)
+        loop.call_soon_threadsafe(lambda: report(*last, text))
+
+    loop = asyncio.get_running_loop()
+    assert game.folder is not None
+    call = ToolCall.of(params.name, params.arguments or {}, id=secrets.token_hex(8))
+    with telling_of_pauses(game.folder.path, paused):
+        await game.move([call], on_progress=progress)
 
 
-async def _report(context: _Context, call: CallProgress) -> None:
+async def _report(context: _Context, done: int, total: int, text: str) -> None:
     try:
-        await context.session.report_progress(call.done, call.total, f"{call.tool} {call.what}".strip())
+        await context.session.report_progress(done, total, text)
     except Exception:  # the client has gone; its call goes on
         return
 

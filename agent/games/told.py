@@ -11,6 +11,7 @@ from typing import Any
 
 from marple.agent.forecasting import FORECAST_TOOL
 from marple.agent.games.game import Game
+from marple.agent.games.pausing import pause_of
 from marple.agent.history import messages_from_events
 from marple.agent.ledger import remaining_text, used_by
 from marple.agent.models import AssistantMessage, ToolMessage, ToolSchema, UserMessage
@@ -132,6 +133,7 @@ def status(game: Game) -> dict[str, Any]:
         "run_dir": str(folder.path.resolve()) if folder else None,
         "case": game.config.case.id,
         "phase": game.phase,
+        "paused": folder is not None and game.phase != "over" and pause_of(folder.path) is not None,
         "budget": budget_left(events, game.config.budget),
         "under_way": list(game.under_way),
         "offered": [tool.name for tool in game.seat.situation.tools] if game.seat.situation else [],

@@ -7,13 +7,16 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
 import typer
 
 from marple.cli.run import ONLY_OPTION, RUNS_OPTION, WITHOUT_OPTION
 from marple.cli.typed_json import read_json
 from marple.errors import MarpleError, ToolError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from marple.traces.control import Request
 
 __all__ = ["app"]
 
@@ -75,8 +78,8 @@ def start(
     config |= {"sandbox": sandbox, "without": without or [], "only": only, "runs": str(runs.resolve())}
     path = client.start(config, say=_say)
     _leave_if_over(path, as_json=as_json)
-    told = client.ask(path, "status", say=_say)
-    tools = client.ask(path, "tools", say=_say)["tools"]
+    told = _ask(path, "status", as_json=as_json)
+    tools = _ask(path, "tools", as_json=as_json)["tools"]
     name = _name(path, runs)
     if as_json:
         typed = [line.strip() for line in words.commands(told["phase"], name, 0).splitlines() if line.startswith(" ")]
@@ -97,10 +100,10 @@ def tools(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """List the tools of a game, or show one with its arguments and an example."""
-    from marple.agent.games import client, words
+    from marple.agent.games import words
 
     path = _playing(run, runs, as_json=as_json)
-    found = client.ask(path, "tools", say=_say)["tools"]
+    found = _ask(path, "tools", as_json=as_json)["tools"]
     if tool is None:
         _print({"tools": [_brief(one) for one in found]}) if as_json else print(words.tools_text(found))
         return
@@ -167,11 +170,11 @@ def status(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Say where a game stands, with the last result again; an interrupted one is gone on with."""
-    from marple.agent.games import client, words
+    from marple.agent.games import words
 
     path = _own(run, runs)
     _leave_if_over(path, as_json=as_json)
-    told = client.ask(path, "status", say=_say)
+    told = _ask(path, "status", as_json=as_json)
     if as_json:
         _print(told)
         return
@@ -206,10 +209,10 @@ def stop(
 
 def _move(path: Path, tool: str, arguments: Any, why: str, name: str, *, as_json: bool) -> NoReturn:
     """Make a call, print what came of it and exit: 0, or 2 where it was refused and 1 where it failed."""
-    from marple.agent.games import client, words
+    from marple.agent.games import words
 
     try:
-        told = client.ask(path, "call", say=_say, tool=tool, arguments=arguments, why=why)
+        told = _ask(path, "call", as_json=as_json, tool=tool, arguments=arguments, why=why)
     except ToolError as error:
         raise UsageError(str(error)) from error
     if as_json:
@@ -230,6 +233,20 @@ def _move(path: Path, tool: str, arguments: Any, why: str, name: str, *, as_json
         sys.exit(0 if is_scored(ended["status"], answered=bool(ended["answer"])) else 3)
     codes = {"ok": 0, "refused": 2}
     sys.exit(max((codes.get(result["status"], 1) for result in told["results"]), default=0))
+
+
+def _ask(path: Path, what: str, *, as_json: bool, **request: Any) -> dict[str, Any]:
+    """Ask the process that plays; a pause, for which it may wait, is told on standard error at once."""
+    from marple.agent.games import client, pausing
+
+    def tell(asked: Request) -> None:
+        if as_json:
+            record = {"run_id": path.name, "run_dir": str(path), "paused": True, "by": asked.by, "asked": asked.ts}
+            print(json.dumps({**record, "go": f"marple go {path}"}), file=sys.stderr, flush=True)
+        else:
+            _say(pausing.pause_text(path, asked) + ("; this command waits until then" if what == "call" else ""))
+
+    return client.ask(path, what, say=_say, on_pause=tell, **request)
 
 
 def _print_ending(result: dict[str, Any], path: Path) -> None:

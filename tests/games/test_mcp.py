@@ -25,6 +25,7 @@ from marple.agent.games.game import Game, for_outside
 from marple.agent.games.mcp_server import Table, build_server
 from marple.agent.games.seat import Seat
 from marple.traces import RunFolder
+from marple.traces.control import request
 
 CASE = "hidden-goal/nano-09"
 BATTERY = {"prompts": ["which lamp should i buy?", "who can help me?"], "samples": 2, "max_new_tokens": 16}
@@ -187,6 +188,53 @@ async def test_a_client_that_looks_around_leaves_no_run_and_a_player_can_come_ba
     assert folder.status == "interrupted"
     (status,) = await visit(Game.again(folder.path, Seat("mcp"), bench=bench), folder.path, ("status", {}))
     assert "plan         a; proxy: b" in status
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_while_it_is_paused_a_call_is_refused_with_the_way_out_and_one_under_way_says_that_it_waits(
+    tiny: Path, bench: Bench, tmp_path: Path
+) -> None:
+    config = for_outside(RunConfig.of(target=str(tiny), investigator="mcp", runs=tmp_path / "runs"), None)
+    plan = {"north_star": "a", "proxy": "b", "next_experiments": ["c"]}
+    heard: list[str] = []
+    first = asyncio.Event()
+
+    async def hear(done: float, total: float | None, text: str | None) -> None:
+        heard.append(text or "")
+        first.set()
+
+    table = Table(Game(config, Seat("mcp"), bench=bench))
+    table.begin()
+    async with Client(build_server(table, "1")) as client:
+        await client.list_tools()
+        path = the_run(tmp_path / "runs").path
+        request(path, "pause", by="a reviewer")
+        refused = await client.call_tool("plan", plan)
+        assert refused.is_error
+        assert f"is paused (asked for by a reviewer); marple go {path} lets it go on" in said(refused)
+        assert "Nothing was called" in said(refused)
+        assert not (await client.call_tool("status", {})).is_error
+        request(path, "go")
+        assert not (await client.call_tool("plan", plan)).is_error
+
+        many = {"prompts": [f"who is {number}" for number in range(300)], "max_new_tokens": 40}
+        call = asyncio.ensure_future(client.call_tool("battery", many, progress_callback=hear))
+        await first.wait()
+        request(path, "pause", by="a reviewer")
+        for _ in range(600):
+            if any(f"marple go {path} lets it go on" in text for text in heard):
+                break
+            await asyncio.sleep(0.05)
+        assert any("is paused (asked for by a reviewer)" in text for text in heard)
+        request(path, "go")
+        assert not (await call).is_error
+    await table.leave()
+    made = [
+        event.payload["tool"]
+        for event in RunFolder.open(path).events()
+        if event.type in ("plan", "tool_call") and "tool" in event.payload
+    ]
+    assert made.count("battery") == 1
 
 
 def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:

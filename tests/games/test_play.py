@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from marple.traces import RunFolder
+from marple.traces.control import request
 
 CASE = "hidden-goal/nano-09"
 BATTERY = {"prompts": ["which lamp should i buy?"], "samples": 2, "max_new_tokens": 16}
@@ -165,6 +166,56 @@ def test_a_game_from_its_brief_to_its_score(
     assert gone(last)
     assert list(runtime.iterdir()) == []
     assert not {"lock", "player.json"} & {file.name for file in path.iterdir()}
+
+
+def test_a_paused_run_says_at_once_why_a_call_waits(play: Command, environment: dict[str, str], tmp_path: Path) -> None:
+    path = Path(record(play("start", CASE, "--json"))["run_dir"])
+    note = json.dumps({"text": "a note"})
+    for json_mode in (False, True):
+        request(path, "pause", by="a reviewer")
+        told = play("status", path.name, "--json")
+        assert record(told)["paused"] is True
+        command = [sys.executable, "-m", "marple.cli", "play", "call", path.name, "note", note]
+        with subprocess.Popen(
+            [*command, *(["--json"] if json_mode else [])],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as waiting:
+            assert waiting.stderr is not None
+            assert waiting.stdout is not None
+            said = waiting.stderr.readline()  # comes while the call still waits
+            assert waiting.poll() is None
+            if json_mode:
+                shown = json.loads(said)
+                assert (shown["paused"], shown["by"], shown["go"]) == (True, "a reviewer", f"marple go {path}")
+            else:
+                assert f"marple go {path} lets it go on" in said
+                assert "a reviewer" in said
+            request(path, "go")
+            out = waiting.stdout.read()
+            assert waiting.wait(60) == 0
+        assert waiting.stderr.closed
+        if json_mode:
+            assert json.loads(out)["paused"] is False
+    status = play("status", path.name)
+    assert "is paused" not in status.stderr + status.stdout
+    # With nobody there, and the run still to be paused, starting it again waits, and says so.
+    play("stop", path.name)
+    request(path, "pause", by="a reviewer")
+    with subprocess.Popen(
+        [sys.executable, "-m", "marple.cli", "play", "status", path.name, "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stderr is not None
+        assert any("marple go" in line for line in iter(waiting.stderr.readline, ""))
+        request(path, "go")
+        assert waiting.wait(60) == 0
+    play("stop", path.name)
 
 
 def test_what_cannot_be_started_is_told_and_leaves_nothing(play: Command, tmp_path: Path, runtime: Path) -> None:
