@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from marple.errors import CorruptTraceError
 from marple.traces import lock
-from marple.traces.event import check_version
+from marple.traces.event import Event, check_version
 
-__all__ = ["RunState", "read_json", "read_spec", "state_of"]
+__all__ = ["RunState", "holds", "read_json", "read_spec", "state_of"]
 
 RunState = Literal["running", "done", "interrupted"]
 
@@ -20,6 +20,11 @@ def state_of(path: Path) -> RunState:
     if (path / "result.json").exists():
         return "done"
     return "running" if lock.holder(path / "lock") else "interrupted"
+
+
+def holds(last: Event | None) -> bool:
+    """Whether a run whose last event is ``last`` is held between two steps, if it is played at all."""
+    return last is not None and last.type == "control" and last.payload.get("did") == "pause"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from marple.traces.index_texts import texts_of
 __all__ = ["Entry", "Hit", "RunIndex"]
 
 NAME = ".index.sqlite"
-_VERSION = 3
+_VERSION = 4
 _ROOM = 2**24
 """Row ids kept free for each run's texts."""
 _START, _END = "\x02", "\x03"
@@ -119,12 +120,13 @@ class RunIndex:
 
     def _folders(self) -> dict[str, Stamp]:
         try:
-            paths = [path for path in self.root.iterdir() if not path.name.startswith(".") and path.is_dir()]
+            with os.scandir(self.root) as found:
+                paths = {one.name: one.path for one in found if not one.name.startswith(".") and one.is_dir()}
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise UsageError(f"cannot list the runs folder {self.root}: {error.strerror}") from error
-        return {path.name: stamp_of(path) for path in paths}
+        return {name: stamp_of(path) for name, path in paths.items()}
 
     def _take(self, name: str, stamp: Stamp) -> None:
         entry = entry_of(self.root / name)
@@ -149,9 +151,10 @@ class RunIndex:
 
     def _as_it_is(self, entry: Entry) -> Entry:
         # Whether somebody still writes a folder is told by its lock, not by the files that the stamp looks at.
-        if entry.state in ("running", "interrupted"):
-            return replace(entry, state=state_of(self.root / entry.name))
-        return entry
+        if entry.state not in ("running", "interrupted"):
+            return entry
+        state = state_of(self.root / entry.name)
+        return replace(entry, state="paused" if state == "running" and entry.held else state)
 
     def _write(self, sql: str, *values: object) -> None:
         # Another reader may hold the file: what is not kept now is made again by the next look.

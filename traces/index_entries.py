@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from marple.errors import TraceError
-from marple.traces.documents import read_json, state_of
+from marple.traces.documents import holds, read_json, state_of
 from marple.traces.event_log import last_event
 from marple.traces.labels import read_labels
 
@@ -31,7 +32,7 @@ class Entry:
     name: str
     """Of its folder."""
     state: str
-    """``running``, ``done``, ``interrupted`` or ``broken``."""
+    """``running``, ``paused``, ``done``, ``interrupted`` or ``broken``."""
     case: str | None = None
     kind: str | None = None
     arm: str | None = None
@@ -58,6 +59,8 @@ class Entry:
     """Id of its last event."""
     heard: float | None = None
     """When that was written."""
+    held: bool = False
+    """Whether the last thing it did was to pause: it is ``paused`` while a process plays it."""
     labels: tuple[str, ...] = ()
     problem: str | None = None
 
@@ -69,12 +72,13 @@ class Entry:
         return cls(**{**values, "labels": tuple(values.get("labels", ()))})
 
 
-def stamp_of(run: Path) -> Stamp:
-    """Sizes and times of the files that an entry and the search are made of."""
+def stamp_of(run: str) -> Stamp:
+    """Sizes and times of the files that an entry and the search are made of, in the folder at ``run``."""
     said = []
     for name in _FILES:
         try:
-            stat = (run / name).stat()
+            # A list of a thousand runs asks for four thousand of these: a ``Path`` for each would cost more than they.
+            stat = os.stat(f"{run}/{name}")  # noqa: PTH116
         except OSError:
             said.append("-")
         else:
@@ -117,6 +121,7 @@ def entry_of(run: Path) -> Entry:
         seconds=seconds,
         last=last.id if last else None,
         heard=last.ts if last else None,
+        held=holds(last),
         labels=tuple(sorted({one.label for one in read_labels(run) if one.label})),
     )
 

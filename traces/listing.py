@@ -11,8 +11,7 @@ from typing import Any, Literal
 from marple.errors import TraceError, UnknownNameError, UsageError
 from marple.traces import lock
 from marple.traces.control import Wanted, wanted
-from marple.traces.documents import RunState, read_json, state_of
-from marple.traces.event import Event
+from marple.traces.documents import RunState, holds, read_json, state_of
 from marple.traces.event_log import last_event
 from marple.traces.run_folder import RunFolder
 
@@ -140,7 +139,7 @@ def summary_of(path: Path) -> RunSummary:
         scores=scores if isinstance(scores, dict) else {},
         kind=_text(spec.get("kind")),
         seed=seed if isinstance(seed, int) else None,
-        state="paused" if status == "running" and _holds(last) else status,
+        state="paused" if status == "running" and holds(last) else status,
         wanted=asked,
         pid=playing.pid if playing else None,
         host=playing.host if playing else None,
@@ -148,10 +147,6 @@ def summary_of(path: Path) -> RunSummary:
         last_ts=last.ts if last else None,
         cost_usd=_number(spent.get("cost_usd")) if isinstance(spent, dict) else None,
     )
-
-
-def _holds(last: Event | None) -> bool:
-    return last is not None and last.type == "control" and last.payload.get("did") == "pause"
 
 
 def _text(value: object) -> str | None:

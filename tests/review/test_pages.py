@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -270,6 +271,22 @@ def test_a_running_investigation_is_followed_and_can_be_held_and_ended(look: Ope
         run.write_result({"status": "cancelled", "scores": {"scored": False}, "answer": None, "truth": None})
         expect(page.locator(".verdict")).to_contain_text("cancelled")
         expect(page.locator("#live")).to_have_count(0)
+
+
+def test_a_run_that_is_held_is_paused_and_not_silent(look: Open, url: str, runs: Path) -> None:
+    lines: list[dict[str, Any]] = [{}, {"ts": time.time() - 300, "type": "control", "payload": {"did": "pause"}}]
+    path = written_run(runs / "runs", "held", lines=lines)
+    lock.acquire(path / "lock")
+    page = look(url)
+    expect(page.locator("tr[data-run=held] .c-verdict")).to_have_text("paused")
+    expect(page.locator("tr[data-run=held] .c-status")).to_contain_text("since 5 min, E3")
+    page.goto(f"{url}/?status=paused")
+    expect(page.locator("#runs tbody tr")).to_have_count(1)
+    page.goto(f"{url}/run/held")
+    expect(page.locator("#live-text")).to_contain_text("Paused")
+    expect(page.locator("#silent")).to_have_text("since 5 min")
+    expect(page.locator(".verdict .chip").first).to_have_text("Paused")
+    lock.release(path / "lock")
 
 
 def test_a_run_that_is_silent_is_said_to_be(look: Open, url: str, runs: Path) -> None:

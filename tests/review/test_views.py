@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marple.tools.visible import visible
 from marple.traces.review.blocks import differing
 from marple.traces.review.calibration import calibration
 from marple.traces.review.costs import spent_by_role, spent_by_tool
@@ -243,12 +244,27 @@ def test_no_payload_breaks_a_page(
         ("\U000e0041", "\\udb40\\udc41"),
         ("zero\u200bwidth\ufeff", "zero\\u200bwidth\\ufeff"),
         ("\ud800", "\\ud800"),
+        ("p\u0430ypal", "p\\u0430ypal"),
+        ("привет κόσμε", "привет κόσμε"),
         ("e" + "\u0301" * 30, "e" + "\u0301" * 4 + "\\u0301" * 26),
     ],
 )
 def test_what_acts_or_hides_is_made_visible(text: str, seen: str) -> None:
     assert shown(text) == seen
     assert re.sub(r"<[^>]+>", "", str(marked_up(text))) == seen
+
+
+CHARACTERS = st.text(
+    st.one_of(st.characters(), st.sampled_from('abc αо\u0430е\u0301\u200b\u202e\u2800\U000e0041\ud800 ."\\')),
+    max_size=30,
+)
+
+
+@given(CHARACTERS)
+def test_the_review_marks_what_the_tools_mark(text: str) -> None:
+    """``traces`` imports nothing of ``tools``, but what people are shown must be as safe as what agents read."""
+    plain = text.translate(dict.fromkeys(map(ord, '"\\\t\r\b\f\n')))
+    assert shown(plain) == visible(plain)
 
 
 def test_markup_stays_text() -> None:

@@ -44,7 +44,7 @@ async def _messages(request: Request, name: str, after: int) -> AsyncIterator[st
             yield "event: gone\ndata: {}\n\n"
             return
         after = message.pop("upto")
-        state = json.dumps({key: message[key] for key in ("state", "heard", "wanted", "count")})
+        state = json.dumps({key: message[key] for key in ("state", "held", "heard", "wanted", "count")})
         if message["rows"]:
             rows = json.dumps({"html": message["rows"], "first": message["first"]})
             yield f"id: {after}\nevent: events\ndata: {rows}\n\n"
@@ -70,6 +70,7 @@ def _next(shelf: Any, name: str, after: int) -> dict[str, Any] | None:
         "upto": after + len(some),
         "count": len(run.events),
         "state": run.state,
+        "held": run.paused,
         "heard": run.events[-1].ts if run.events else None,
         "wanted": wanted_of(run.path),
     }

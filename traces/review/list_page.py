@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from marple.traces.index import Entry, Hit, RunIndex
-from marple.traces.review.pages import page
+from marple.traces.review.pages import fragment, page
 
 __all__ = ["list_page", "runs_json", "search_page"]
 
@@ -55,13 +58,14 @@ def list_page(request: Request) -> Response:
         found=len(found),
         total=len(entries),
         running=sum(entry.state == "running" for entry in entries),
+        paused=sum(entry.state == "paused" for entry in entries),
         choices=_choices(entries),
         chosen=chosen,
         filtered=any(chosen.values()),
         sort=sort,
         down=down,
         links={name: _sort_link(chosen, name, sort, down) for name in _SORTS},
-        status_of=status_of,
+        row_of=_row,
         cut_at=_MOST,
     )
 
@@ -96,6 +100,23 @@ def search_page(request: Request) -> Response:
         total=len(entries),
         status_of=status_of,
     )
+
+
+def _row(entry: Entry) -> Markup:
+    """The run's line; that of one which stands still is drawn once."""
+    if entry.state in ("running", "paused"):
+        return _drawn(entry, time.time())
+    return _kept_row(entry, time.localtime().tm_year)
+
+
+@functools.lru_cache(maxsize=5_000)
+def _kept_row(entry: Entry, year: int) -> Markup:
+    # The year is part of the key, since days of another year are written with it.
+    return _drawn(entry, 0.0)
+
+
+def _drawn(entry: Entry, now: float) -> Markup:
+    return Markup(fragment("_run_row.html", run=entry, status=status_of(entry), now=now))
 
 
 def _fits(entry: Entry, chosen: Mapping[str, str]) -> bool:

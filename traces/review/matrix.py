@@ -154,7 +154,7 @@ def _tile(epoch: int, said: Mapping[str, Any], entry: Entry | None) -> Tile:
     if entry.brier is not None:
         title += f", Brier {entry.brier:.3f}"
     if not entry.verdict:
-        running = entry.state == "running"
+        running = entry.state in ("running", "paused")
         return Tile(epoch, entry.name, "live" if running else "unsure", "…" if running else "–", title, None)
     return Tile(epoch, entry.name, _TONES[entry.verdict], _SIGNS[entry.verdict], title, number(entry.brier))
 

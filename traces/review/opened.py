@@ -13,7 +13,7 @@ from typing import Any
 
 from marple.errors import TraceError
 from marple.traces.blobs import BlobStore
-from marple.traces.documents import read_json, state_of
+from marple.traces.documents import holds, read_json, state_of
 from marple.traces.event import Event
 from marple.traces.event_log import EventReader
 from marple.traces.labels import Label, read_labels
@@ -46,6 +46,11 @@ class Opened:
     def name(self) -> str:
         """Of the folder."""
         return self.path.name
+
+    @property
+    def paused(self) -> bool:
+        """Whether the process that plays it holds it between two steps."""
+        return self.state == "running" and holds(self.events[-1] if self.events else None)
 
     @property
     def case(self) -> str:

@@ -145,11 +145,15 @@ def _answer(run: Opened) -> tuple[Mapping[str, Any], bool]:
 def _no_answer(run: Opened, frozen: bool) -> str:
     if frozen:
         return "the answer has no candidates"
+    if run.paused:
+        return "paused before an answer"
     return {"running": "still investigating", "interrupted": "interrupted before an answer"}.get(run.state, "no answer")
 
 
 def _word(run: Opened, scores: Mapping[str, Any]) -> tuple[str, str]:
     if run.state != "done":
+        if run.paused:
+            return ("Paused", "unsure")
         return ("Running", "live") if run.state == "running" else ("Interrupted", "unsure")
     known = verdict_of(scores)
     if known:

@@ -53,8 +53,8 @@
       if (!heard || (run && run.dataset.state !== "running")) continue;
       const seconds = Math.max(0, Date.now() / 1000 - heard);
       const said = seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
-      if (node.id === "silent") node.textContent = seconds < 20 ? `last event ${said} ago` : `silent since ${said}`;
-      node.classList.toggle("long", seconds >= 60);
+      if (node.id === "silent") node.textContent = run.dataset.held ? `since ${said}` : seconds < 20 ? `last event ${said} ago` : `silent since ${said}`;
+      node.classList.toggle("long", seconds >= 60 && !run?.dataset.held);
     }
   };
   const liveList = async () => {
@@ -230,12 +230,14 @@
   };
   const say = (data) => {
     run.dataset.state = data.state;
+    run.dataset.held = data.held ? "yes" : "";
+    $("#live .dot")?.classList.toggle("live", data.state === "running" && !data.held);
     $("#count").textContent = data.count.toLocaleString("en");
     const silent = $("#silent");
     if (silent && data.heard) silent.dataset.heard = data.heard;
     if (data.state === "running") {
-      const asked = data.wanted === "go" ? "" : `, asked to ${data.wanted}`;
-      $("#live-text").textContent = `Running${asked}`;
+      const asked = data.wanted === (data.held ? "pause" : "go") ? "" : `, asked to ${data.wanted === "go" ? "go on" : data.wanted}`;
+      $("#live-text").textContent = `${data.held ? "Paused" : "Running"}${asked}`;
     } else {
       stream?.close();
       stream = null;
