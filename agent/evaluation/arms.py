@@ -104,7 +104,7 @@ def named_arms(text: str) -> list[Arm]:
     entries = load_investigators()
     for name in names:
         if name not in entries:
-            raise UnknownNameError("arm", name, entries, hint="A YAML file of arms is named by its path.")
+            raise UnknownNameError("arm", name, _playable(), hint="A YAML file of arms is named by its path.")
         if name in _PLAYED_BY_OTHERS:
             raise UsageError(f"{name} cannot be an arm: {_PLAYED_BY_OTHERS[name]}")
         if entries[name].needs_model:
@@ -164,7 +164,7 @@ def _arm(entry: Located) -> Arm:
     else:
         keys = entry.mapping("an arm", ARM_KEYS)
         if "investigator" not in keys:
-            entry.fail(f"an arm needs an `investigator` (valid: {', '.join(load_investigators())})")
+            entry.fail(f"an arm needs an `investigator` (valid: {', '.join(_playable())})")
         texts: dict[str, Any] = {key: keys[key].text(key) for key in _TEXTS if key in keys}
         investigator = _investigator(keys["investigator"])
         name = keys["name"].text("name") if "name" in keys else investigator
@@ -208,11 +208,16 @@ def _members(keys: Mapping[str, Located]) -> int:
 
 def _investigator(said: Located) -> str:
     name = said.text("an investigator")
-    if name not in (entries := load_investigators()):
-        said.fail(str(UnknownNameError("investigator", name, entries)))
+    if name not in load_investigators():
+        said.fail(str(UnknownNameError("investigator", name, _playable())))
     if name in _PLAYED_BY_OTHERS:
         said.fail(f"{name} cannot be an arm: {_PLAYED_BY_OTHERS[name]}")
     return name
+
+
+def _playable() -> list[str]:
+    """The investigators that an arm can have."""
+    return [name for name in load_investigators() if name not in _PLAYED_BY_OTHERS]
 
 
 def _tools(keys: Mapping[str, Located]) -> dict[str, Any]:

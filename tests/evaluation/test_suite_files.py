@@ -117,6 +117,20 @@ def test_named_arms() -> None:
             named_arms(text)
 
 
+def test_what_only_others_can_play_is_not_among_the_valid_arms(tmp_path: Path) -> None:
+    for text in ("- nobody\n", "- {name: x, investigator: nobody}\n", "- {name: x}\n"):
+        with pytest.raises(UsageError, match="valid: ") as caught:
+            read_arms(Path(written(tmp_path, text)))
+        valid = str(caught.value).partition("valid: ")[2].partition(")")[0].split(", ")
+        assert {"prior", "llm", "scripted-blackbox"} <= set(valid)
+        assert not {"human", "mcp", "shell"} & set(valid)
+    with pytest.raises(UsageError, match="unknown arm 'nobody'") as caught:
+        named_arms("nobody")
+    assert not {"human", "mcp", "shell"} & set(str(caught.value).replace(",", " ").replace(")", " ").split())
+    with pytest.raises(UsageError, match="human cannot be an arm: a person plays it"):
+        named_arms("human")
+
+
 def test_arms_of_a_file_may_stand_alone_or_under_a_key(tmp_path: Path) -> None:
     plain = read_arms(Path(written(tmp_path, "- prior\n")))
     assert plain == read_arms(Path(written(tmp_path, "arms: [prior]\n"))) == [Arm("prior", "prior")]
