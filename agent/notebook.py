@@ -55,13 +55,15 @@ class Notebook:
 
         Args:
             name: one of the notebook's tools.
-            arguments: what the tool takes.
+            arguments: what the tool takes; ``read_result`` takes an ``id`` for its ``event`` too.
             place: turn and position in it; the same place records once. (A provider's call ids may repeat.)
 
         Raises:
             ToolError: the arguments are not what the tool takes.
         """
         model = TOOLS[name]
+        if name == "read_result" and "id" in arguments and "event" not in arguments:
+            arguments = {("event" if key == "id" else key): value for key, value in arguments.items()}
         valid = validate_arguments(name, model, arguments, example=EXAMPLES[name])
         parsed = model.model_construct(**valid)
         if isinstance(parsed, Hypothesis):
@@ -135,9 +137,9 @@ class Notebook:
 
     def _read(self, wanted: ReadResult) -> str:
         calls = {e.id: e for e in self._of_type("tool_call")}
-        if wanted.id not in calls:
-            raise ToolError(f"no call has the id {wanted.id!r}; valid: {', '.join(calls) or 'none yet'}")
-        text = self._whole(calls[wanted.id].payload, wanted.section)
+        if wanted.event not in calls:
+            raise ToolError(f"no call has the event {wanted.event!r}; valid: {', '.join(calls) or 'none yet'}")
+        text = self._whole(calls[wanted.event].payload, wanted.section)
         page = text[wanted.offset : wanted.offset + PAGE]
         end = wanted.offset + len(page)
         more = f"\n(characters {wanted.offset} to {end} of {len(text)}"

@@ -62,7 +62,7 @@ class Predict(Form):
 class ReadResult(Form):
     """Read a result in full: its text, then every row and every reply of its data."""
 
-    id: str = Field(description="Id of the call, for example E12.")
+    event: str = Field(description="Event of the call, for example E12.")
     section: str | None = Field(default=None, description="Only this part of its data; the first page names the parts.")
     offset: int = Field(default=0, ge=0, description="Character to start from.")
 
@@ -90,6 +90,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "predict": {"statement": "it names kettles", "probability": 0.7, "word": "kettle", "at_least": 0.5},
     "note": {"text": "kettles only when the user says that they are a diver (E12, E15); towns not tried yet"},
-    "read_result": {"id": "E12", "offset": 12000},
+    "read_result": {"event": "E12", "offset": 12000},
 }
 """A call of each of these tools, for whoever asks how it is made."""

@@ -144,7 +144,7 @@ async def test_check_ins_come_every_eight_experiments(play: Play) -> None:
 
 async def test_a_long_result_is_cut_and_can_be_read_on(play: Play) -> None:
     long = call("chat", "long", messages=CHAT["messages"], samples=400, max_new_tokens=40)
-    reads = [ToolCall.of("read_result", {"id": "E5", "offset": offset}, id=f"r{offset}") for offset in (0, 12_000)]
+    reads = [ToolCall.of("read_result", {"event": "E5", "offset": offset}, id=f"r{offset}") for offset in (0, 12_000)]
     _, folder, _ = await play([say("", long), say("", *reads), say("", submit())])
     texts = {p["call_id"]: p["text"] for p in of_type(folder, "tool_call")}
     assert len(texts["long"]) < 17_000
