@@ -10,7 +10,7 @@ procedure", Scandinavian Journal of Statistics 6, 1979).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -71,7 +71,12 @@ class Comparison:
 
 
 def compare_arms(
-    rows: Sequence[Row], arms: Sequence[str], controls: Sequence[str], kinds: Mapping[str, frozenset[str]]
+    rows: Sequence[Row],
+    arms: Sequence[str],
+    controls: Sequence[str],
+    kinds: Mapping[str, frozenset[str]],
+    *,
+    chosen: Collection[str] = (),
 ) -> list[Comparison]:
     """Every comparison, those against control arms first.
 
@@ -80,6 +85,7 @@ def compare_arms(
         arms: names of all arms.
         controls: those of them that are controls, the weakest first.
         kinds: by score, the kinds that have it.
+        chosen: arms that play some of the cases by choice; they are compared on those, or not at all.
     """
     others = [arm for arm in arms if arm not in controls]
     pairs = [
@@ -87,8 +93,21 @@ def compare_arms(
     ]
     pairs += [("others", second, first) for first, second in combinations(others, 2)]
     by_arm = {arm: [row for row in rows if row.arm == arm] for arm in arms}
-    found = [_compare(family, by_arm[arm], by_arm[against], arm, against, kinds) for family, arm, against in pairs]
+    found = []
+    for family, arm, against in pairs:
+        ours, theirs = by_arm[arm], by_arm[against]
+        if {arm, against} & set(chosen):
+            ours, theirs = _common(ours, theirs)
+            if not ours:
+                continue
+        found.append(_compare(family, ours, theirs, arm, against, kinds))
     return _adjusted(found)
+
+
+def _common(first: Sequence[Row], second: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows of the cases that are planned for both; a sample that was not played has a row too."""
+    both = {row.case for row in first} & {row.case for row in second}
+    return [row for row in first if row.case in both], [row for row in second if row.case in both]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

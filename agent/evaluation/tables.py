@@ -8,7 +8,7 @@ from typing import Any
 
 from marple.agent.evaluation.calibration import SUBJECTS, calibration
 from marple.agent.evaluation.collecting import completed
-from marple.agent.evaluation.comparisons import FAMILIES, compare_arms
+from marple.agent.evaluation.comparisons import FAMILIES, Comparison, compare_arms
 from marple.agent.evaluation.criteria import judged
 from marple.agent.evaluation.curves import COSTS, cost_curve
 from marple.agent.evaluation.findings import nulls, tool_gap
@@ -57,7 +57,7 @@ def results_of(rows: Iterable[Row], document: Mapping[str, Any]) -> dict[str, An
             if (own := [row for row in by_arm[arm] if row.kind == kind])
         ],
         "families": FAMILIES,
-        "comparisons": [one.to_dict() for one in compare_arms(samples, arms, _present(arms, configured), kinds)],
+        "comparisons": [one.to_dict() for one in _compared(samples, arms, configured, kinds)],
         "calibration": [
             {"arm": arm, "subject": subject, **calibration(by_arm[arm], subject).to_dict()}
             for subject in SUBJECTS
@@ -74,9 +74,22 @@ def results_of(rows: Iterable[Row], document: Mapping[str, Any]) -> dict[str, An
 
 
 def _present(arms: Sequence[str], configured: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The control arms, the weakest first."""
-    played = {arm: str(configured.get(arm, {}).get("investigator", arm)) for arm in arms}
-    return [arm for control in CONTROLS for arm in arms if played[arm] == control]
+    """The control arms, the weakest first; one that lacks tools is an ablation and no control."""
+    whole = [
+        arm for arm in arms if not {"without", "only"} & {key for key, one in configured.get(arm, {}).items() if one}
+    ]
+    played = {arm: str(configured.get(arm, {}).get("investigator", arm)) for arm in whole}
+    return [arm for control in CONTROLS for arm in whole if played[arm] == control]
+
+
+def _compared(
+    rows: Sequence[Row],
+    arms: Sequence[str],
+    configured: Mapping[str, Mapping[str, Any]],
+    kinds: Mapping[str, frozenset[str]],
+) -> list[Comparison]:
+    chosen = [name for name, arm in configured.items() if arm.get("cases")]
+    return compare_arms(rows, arms, _present(arms, configured), kinds, chosen=chosen)
 
 
 def _controls(arms: Sequence[str], configured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

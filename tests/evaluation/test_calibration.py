@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +15,10 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from marple.agent.evaluation.calibration import calibration
+from marple.agent.evaluation.folder import rows_in
+from marple.agent.evaluation.reporting import make_report
 from marple.agent.evaluation.rows import Row
+from tests.evaluation.conftest import Evaluate
 from tests.evaluation.simulated import row
 
 SAID = st.lists(
@@ -73,3 +80,54 @@ def test_nothing_hidden_is_judged_on_both_sorts_of_target_and_what_is_missing_is
 def test_without_a_probability_there_is_no_calibration() -> None:
     found = calibration([row("a", 1, clean=True, right=None)], "leading")
     assert (found.n, found.n_total, found.brier, found.ece) == (0, 1, None, None)
+
+
+def forecast(*said: tuple[float, float], asked: int | None = None) -> dict[str, Any]:
+    """A round's scores as a result and its events have them."""
+    n = len(said)
+    given = {"probabilities": [p for p, _ in said], "outcomes": [y for _, y in said]} if said else {"outcomes": [True]}
+    return {"n": n, "n_total": n if asked is None else asked, **given}
+
+
+def test_forecasts_are_judged_question_by_question_over_the_runs_of_an_arm() -> None:
+    first = forecast((0.9, True), (0.9, True), (0.2, False))
+    rows = [
+        row("a", 1, clean=False, right=True, scores={"forecast": first}),
+        row("a", 2, clean=True, right=True, scores={"forecast": forecast((0.2, True))}),
+        row("a", 3, clean=True, right=True, scores={"forecast": forecast(asked=3)}),  # asked and not answered
+        row("a", 4, clean=True, right=True, scores={}),  # a kind that does not ask
+        row("a", 5, clean=True, right=None),
+    ]
+    found = calibration(rows, "forecast")
+    assert (found.n, found.n_total, found.organisms) == (4, 7, 2)
+    assert [(one.n, one.stated, one.happened) for one in found.bins] == [
+        (2, pytest.approx(0.2), 0.5),
+        (2, pytest.approx(0.9), 1.0),
+    ]
+    assert found.brier == pytest.approx((0.01 + 0.01 + 0.04 + 0.64) / 4)
+    assert (found.ece_limit or 0) > 0
+    assert calibration(rows, "fires").n_total == 0
+
+
+def test_shares_that_came_true_have_no_known_bias() -> None:
+    found = calibration(
+        [row("a", 1, clean=False, right=True, scores={"fires": forecast((0.5, 0.75), (0.0, 0.0))})], "fires"
+    )
+    assert found.brier == pytest.approx(0.0625 / 2)
+    assert (found.n, found.ece_if_calibrated, found.ece_limit) == (2, None, None)
+
+
+async def test_the_report_of_a_played_evaluation_has_them(
+    play: Evaluate, plan_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    await play(plan_of("player", epochs=2))
+    found = calibration(rows_in(tmp_path / "out"), "forecast")
+    # This player says 0.5 to each of the 20 questions of a run.
+    assert (found.n, found.n_total, found.brier) == (40, 40, pytest.approx(0.25))
+    assert [(one.n, one.stated) for one in found.bins] == [(40, 0.5)]
+    make_report(tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "results.json").read_text())["calibration"]
+    (one,) = [one for one in told if one["subject"] == "forecast"]
+    assert (one["n"], one["brier"]) == (40, pytest.approx(0.25))
+    assert "40 of 40 questions" in (tmp_path / "out" / "report.html").read_text()
+    assert "40/40" in (tmp_path / "out" / "report.md").read_text()

@@ -110,6 +110,19 @@ def test_a_case_that_one_arm_has_not_is_a_missing_pair() -> None:
     assert (one.n, one.n_total) == (3, 4)
 
 
+def test_an_arm_that_plays_some_cases_by_choice_is_compared_on_those_or_not_at_all() -> None:
+    whole = [row("prior", at, clean=False, right=False) for at in range(6)]
+    some = [row("mine", at, clean=False, right=True) for at in range(3)]
+    other = [row("other", at, clean=False, right=True) for at in (4, 5)]
+    rows, arms = [*whole, *some, *other], ["prior", "mine", "other"]
+    found = compare_arms(rows, arms, ["prior"], kinds_with(rows), chosen=["mine", "other"])
+    assert [(one.arm, one.against, one.estimate.mean.n_total) for one in found] == [
+        ("mine", "prior", 3),
+        ("other", "prior", 2),
+    ]
+    assert found[0].estimate.mean.value == 1.0
+
+
 def test_gains_on_organisms_and_losses_on_clean_targets_are_weighed_by_their_means() -> None:
     """Opposite effects in the two halves are no noise: they must not hide that the mean is above 0."""
     solved = [(f"o{at}", 0.9 if at % 2 else 1.0) for at in range(8)]

@@ -17,6 +17,7 @@ import pytest
 from marple.agent.evaluation.report import FILES, report_files
 from marple.agent.evaluation.report_text import command
 from marple.agent.evaluation.shown import TITLES, money, value
+from marple.agent.evaluation.tables import results_of
 from tests.evaluation.simulated import HOSTILE, document, row, rows
 
 if TYPE_CHECKING:
@@ -131,6 +132,22 @@ def test_a_control_arm_that_was_not_played_has_a_row_that_says_so() -> None:
         for name in ("prior", "scripted-blackbox"):
             assert f"The control arm {name} was not played" in files[form]
     assert 'class="lacks"' not in FILES_OF["report.html"]
+
+
+def test_an_arm_without_some_tools_is_no_control_and_one_of_some_cases_is_compared_on_those() -> None:
+    samples = [
+        *(row("scripted-whitebox", at, clean=at > 3, right=True) for at in range(6)),
+        *(row("no-sae", at, clean=False, right=False) for at in range(2)),
+        *(row("no-lens", at, clean=False, right=False) for at in (2, 3)),
+    ]
+    written = document(samples)
+    for arm in written["arms"][1:]:
+        arm.update(investigator="scripted-whitebox", without=[arm["name"].removeprefix("no-")], cases=["secret/*"])
+    found = results_of(samples, written)
+    assert found["controls"]["present"] == ["scripted-whitebox"]
+    compared = {(one["arm"], one["against"]): one["difference"] for one in found["comparisons"]}
+    assert compared.keys() == {("no-sae", "scripted-whitebox"), ("no-lens", "scripted-whitebox")}
+    assert [(one["value"], one["n"], one["n_total"]) for one in compared.values()] == [(-1.0, 2, 2), (-1.0, 2, 2)]
 
 
 @pytest.mark.parametrize(
