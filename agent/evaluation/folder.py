@@ -123,6 +123,10 @@ class EvaluationFolder:
             lock.release(self.path / "lock")
 
 
+_ROUNDS = ("forecast", "fires")
+"""Scores of the rounds of forecasts."""
+
+
 def rows_in(path: Path) -> list[Row]:
     """A row for every sample of an evaluation, whether it was scored, failed, or was not run.
 
@@ -164,7 +168,16 @@ def _row(folder: EvaluationFolder, sample: Sample, log: SampleLog) -> Row:
 
 
 def _result(path: Path) -> dict[str, Any] | None:
+    """A run's result, with the ``probabilities`` beside the ``outcomes`` of its forecasts, which its events have."""
     try:
-        return RunFolder.open(path).result
+        folder = RunFolder.open(path)
+        result = folder.result
+        scores = (result or {}).get("scores") or {}
+        if any("outcomes" in (scores.get(name) or {}) for name in _ROUNDS):
+            for event in folder.events():
+                if event.type == "forecast" and "probabilities" in event.payload:
+                    name = "forecast" if event.payload.get("round", "replies") == "replies" else "fires"
+                    scores.setdefault(name, {})["probabilities"] = list(event.payload["probabilities"])
+        return result
     except TraceError:
         return None

@@ -50,7 +50,7 @@ def calibration_plot(calibration: Mapping[str, Any], *, arm: int, title: str) ->
     parts.append(f'<text transform="translate(11 {top + side / 2}) rotate(-90)" text-anchor="middle">came true</text>')
     for one in calibration["bins"]:
         x, y = left + one["stated"] * side, bottom - one["happened"] * side
-        said = f"{one['n']} runs: stated {one['stated']:.2f}, came true {one['happened']:.2f}"
+        said = f"{one['n']}: stated {one['stated']:.2f}, came true {one['happened']:.2f}"
         radius = 4 + 10 * math.sqrt(one["n"] / most)
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="bubble a{arm}"><title>{said}</title></circle>'

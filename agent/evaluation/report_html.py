@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from marple.agent.evaluation import report_text, shown
-from marple.agent.evaluation.calibration import SUBJECTS
+from marple.agent.evaluation.calibration import QUESTIONS, SUBJECTS
 from marple.agent.evaluation.curves import COSTS
 from marple.agent.evaluation.plots import arms_plot, calibration_plot, cost_plot, interval_bar
 from marple.tools.visible import visible
@@ -45,6 +45,7 @@ def html_report(results: Mapping[str, Any]) -> str:
         versions=safe["versions"]
         or {"marple": [(safe["evaluation"].get("versions") or {}).get("marple", "not known")]},
         subjects=SUBJECTS,
+        questions=QUESTIONS,
         shown_costs={cost: COSTS[cost][0] for cost in COSTS if _spent(safe, cost)},
         **_drawn(safe, places),
         **_written(),
@@ -66,7 +67,10 @@ def _drawn(results: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, A
         return _markup(interval_bar(one, least=-1, most=1, mark=0, arm=places[row["arm"]], title=title))
 
     def calibration_figure(one: Mapping[str, Any]) -> Markup:
-        told = "; ".join(f"{b['n']} runs stated {b['stated']:.2f}, came true {b['happened']:.2f}" for b in one["bins"])
+        what = "questions" if one["subject"] in QUESTIONS else "runs"
+        told = "; ".join(
+            f"{b['n']} {what} stated {b['stated']:.2f}, came true {b['happened']:.2f}" for b in one["bins"]
+        )
         return _markup(
             calibration_plot(one, arm=places[one["arm"]], title=f"Calibration of {one['arm']}: {told or 'none'}")
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from marple.agent.evaluation import report_text
-from marple.agent.evaluation.calibration import SUBJECTS
+from marple.agent.evaluation.calibration import QUESTIONS, SUBJECTS
 from marple.agent.evaluation.shown import NONE, TITLES, amount, interval, missing, money, of_n, p_value, value
 from marple.tools.visible import visible
 
@@ -147,7 +147,7 @@ def _matrix(results: Mapping[str, Any]) -> str:
 
 def _calibration(found: Sequence[Mapping[str, Any]]) -> list[str]:
     names = ("ece", "ece_if_calibrated", "ece_limit", "brier", "miscalibration", "discrimination", "uncertainty")
-    head = ("arm", "of", "runs", "error", "if calibrated", "95 % below", "loss", *names[4:])
+    head = ("arm", "of", "runs or questions", "error", "if calibrated", "95 % below", "loss", *names[4:])
     rows = [
         [
             one["arm"],
@@ -156,9 +156,10 @@ def _calibration(found: Sequence[Mapping[str, Any]]) -> list[str]:
             *(NONE if one[name] is None else f"{one[name]:.3f}" for name in names),
         ]
         for one in found
+        if one["n_total"] or one["subject"] not in QUESTIONS
     ]
     told = "; ".join(f"*{name}*: {text}" for name, text in SUBJECTS.items())
-    return ["## Calibration", f"{told}.", _table(head, rows)]
+    return ["## Calibration", f"{told}. Of forecasts the questions are counted.", _table(head, rows)]
 
 
 def _gap(found: Sequence[Mapping[str, Any]]) -> list[str]:
