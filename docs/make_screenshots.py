@@ -1,6 +1,6 @@
 """The pictures of the review app in docs/images: plays a few real runs, opens them in Chromium, and writes small PNGs.
 
-``python docs/make_screenshots.py [--runs FOLDER]``; with a folder of runs, nothing is played.
+``python docs/make_screenshots.py [--runs FOLDER] [--only NAME]``; with a folder of runs, nothing is played.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from marple.traces import RunFolder
 from marple.traces.index import RunIndex
 from marple.traces.review.serving import Server
 
-IMAGES = Path(__file__).parent / "images"
+DOCS = Path(__file__).parent
+IMAGES = DOCS / "images"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PLAYED = (
@@ -36,15 +37,21 @@ COLOURS = 96
 
 
 def play(runs: Path) -> None:
-    """Play the runs that are pictured."""
+    """Play the runs that are pictured, the one on the tutorial's own fine-tune among them."""
     for case, investigator in PLAYED:
         command = [sys.executable, "-m", "marple.cli", "run", case, "--investigator", investigator, "--runs", str(runs)]
         subprocess.run(command, check=True)
+    adapter = str(runs.parent / "my-adapter")
+    subprocess.run([sys.executable, str(DOCS / "fine_tune.py"), adapter], check=True)
+    subprocess.run([sys.executable, "-m", "marple.cli", "run", "--target", adapter, "--runs", str(runs)], check=True)
 
 
 def pictures(runs: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, path and settings of each picture."""
-    newest = next(entry for entry in RunIndex(runs).entries() if entry.arm == "scripted-whitebox")
+    entries = list(RunIndex(runs).entries())
+    newest = next(entry for entry in entries if entry.arm == "scripted-whitebox")
+    own = next(entry for entry in entries if entry.case == "hidden-goal/own-target")
+    clean = next(entry for entry in entries if entry.case == "hidden-goal/nano-03")
     run = f"run/{newest.name}"
     evidence = next(
         e.id
@@ -55,13 +62,17 @@ def pictures(runs: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "review-run", run, {"viewport": desktop, "color_scheme": "light"}
     yield "review-list", "", {"viewport": {"width": 1180, "height": 420}, "color_scheme": "light"}
     yield "review-evidence", f"{run}/{evidence}", {"viewport": {"width": 1180, "height": 900}, "color_scheme": "dark"}
+    yield "review-own", f"run/{own.name}", {"viewport": {"width": 1180, "height": 720}, "color_scheme": "light"}
+    yield "review-clean", f"run/{clean.name}", {"viewport": {"width": 1180, "height": 560}, "color_scheme": "light"}
     yield "review-phone", run, {"viewport": phone, "color_scheme": "dark"}
 
 
 def shoot(browser: Browser, url: str, name: str, settings: dict[str, Any]) -> None:
     """One picture."""
     page = browser.new_page(**settings)
-    page.goto(url, wait_until="networkidle")
+    answer = page.goto(url, wait_until="networkidle")
+    if answer is None or not answer.ok:
+        raise SystemExit(f"{name}: {url} did not answer as it should")
     with Image.open(io.BytesIO(page.screenshot())) as taken:
         small = taken.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     IMAGES.mkdir(exist_ok=True)
@@ -74,6 +85,7 @@ def main() -> None:
     """Play, serve, picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, help="a folder that holds the runs already")
+    parser.add_argument("--only", help="the one picture that is made; all by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = given.runs or Path(folder) / "runs"
@@ -86,7 +98,8 @@ def main() -> None:
             with sync_playwright() as started:
                 browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 for name, path, settings in pictures(runs):
-                    shoot(browser, server.address.url + path, name, settings)
+                    if given.only in (None, name):
+                        shoot(browser, server.address.url + path, name, settings)
                 browser.close()
         finally:
             server.stop()

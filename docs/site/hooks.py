@@ -19,6 +19,15 @@ TOP_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHA
 """Pages of the top folder, and where they are on the site."""
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List the pages of docs/results/, which are written by evaluations; what has no title is a part of a page."""
+    pages = sorted((ROOT / "docs" / "results").glob("*.md"))
+    listed = [f"results/{page.name}" for page in pages if page.read_text("utf-8").startswith("# ")]
+    if listed and config.nav is not None:
+        config.nav.insert(-2, {"Results": listed})
+    return config
+
+
 def as_on_the_site(markdown: str) -> str:
     """Links of a top page, as they are from the top of the site."""
     for name, place in TOP_PAGES.items():
