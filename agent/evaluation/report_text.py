@@ -40,9 +40,9 @@ def _sentence(row: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     against = [
         _against(one) for one in results["comparisons"] if one["arm"] == row["arm"] and one["family"] == "controls"
     ]
-    return (
-        f"{row['arm']}: {said}; {', '.join(found) or 'nothing scored'}{''.join(against)}; cost {money(row['costs'])}."
-    )
+    chosen = next((one.get("cases") for one in results["arms"] if one["name"] == row["arm"]), None)
+    name = f"{row['arm']} (plays {', '.join(chosen)} only)" if chosen else row["arm"]
+    return f"{name}: {said}; {', '.join(found) or 'nothing scored'}{''.join(against)}; cost {money(row['costs'])}."
 
 
 def _against(one: Mapping[str, Any]) -> str:
@@ -80,6 +80,11 @@ def reading(results: Mapping[str, Any]) -> list[str]:
         "Intervals of Brier loss are too narrow where nearly all runs go well: in simulations those "
         "of an arm that is right nine times in ten held in 81 to 91 of 100 cases instead of 95."
     )
+    if any(arm.get("cases") for arm in results["arms"]):
+        lines.append(
+            "Arms that play some cases only are compared with others on those; their own shares stand beside shares of "
+            "other cases."
+        )
     if counts["unknown"]:
         lines.append(f"{counts['unknown']} cases have no known answer: they are in no score.")
     return lines

@@ -148,6 +148,10 @@ def test_an_arm_without_some_tools_is_no_control_and_one_of_some_cases_is_compar
     compared = {(one["arm"], one["against"]): one["difference"] for one in found["comparisons"]}
     assert compared.keys() == {("no-sae", "scripted-whitebox"), ("no-lens", "scripted-whitebox")}
     assert [(one["value"], one["n"], one["n_total"]) for one in compared.values()] == [(-1.0, 2, 2), (-1.0, 2, 2)]
+    files = report_files(samples, written)
+    for form in ("report.html", "report.md"):
+        assert files[form].replace("\\", "").count("plays secret/* only") == 2
+        assert "compared with others on those" in files[form]
 
 
 @pytest.mark.parametrize(
