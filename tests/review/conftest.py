@@ -61,10 +61,11 @@ def look(browser: Browser) -> Iterator[Open]:
         wrong.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
-    def open_page(url: str, *, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Page:
+    def open_page(url: str, *, size: tuple[int, int] = DESKTOP, scheme: str = "light", scripts: bool = True) -> Page:
         made = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme=scheme,  # type: ignore[arg-type]
+            java_script_enabled=scripts,
         )
         contexts.append(made)
         page = made.new_page()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marple.tools.visible import visible
-from marple.traces.review.blocks import differing
+from marple.traces.review.blocks import Table, differing
 from marple.traces.review.calibration import calibration
 from marple.traces.review.costs import spent_by_role, spent_by_tool
 from marple.traces.review.event_bodies import body
@@ -22,6 +22,7 @@ from marple.traces.review.pages import fragment
 from marple.traces.review.shown import marked_up, shown
 from marple.traces.review.timeline import timeline
 from marple.traces.review.tool_views import tool_blocks
+from marple.traces.review.trials import trial_blocks
 from marple.traces.review.verdict import verdict
 from tests.review.made_runs import called, finished_run, hypothesis, long_run, turn, written_run
 
@@ -83,7 +84,9 @@ def test_the_headline_is_what_the_answer_says(
     made = verdict(opened(path))
     assert (made.headline, made.credence) == (headline, pytest.approx(credence) if credence else None)
     assert {fact.name: fact.value for fact in made.facts} == {"works": "no", "score": "0.07"}
-    assert made.tried == [("nothing", [("bad", 0.8)]), ("submitted", [("bad", 0.7)])]
+    (table,) = trial_blocks(opened(path))
+    assert isinstance(table, Table)
+    assert [[cell.text for cell in row] for row in table.rows] == [["submitted", "0.70"], ["nothing", "0.80"]]
 
 
 def test_the_picture_has_every_credence_experiment_and_surprise(run: Opened) -> None:

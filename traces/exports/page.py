@@ -70,7 +70,7 @@ def _alone(run: Opened, html: str) -> str:
     html = re.sub(rf' data-body="{base}/[^"]*"', "", html)
     html = re.sub(rf'(src|href)="{base}/blob/([0-9a-f]+)"', lambda m: f'{m[1]}="{_data(run, m[2])}"', html)
     html = re.sub(rf'href="{base}(?:\?[^"#]*)?[/#](E\d+|[a-z]+)"', r'href="#\1"', html)
-    return re.sub(rf'href="{base}[^"]*"', 'href="#run"', html)
+    return re.sub(r'href="/run/[^"]*"', 'href="#run"', html)
 
 
 def _data(run: Opened, digest: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from marple.traces.event import Event
+from marple.traces.review.ending_bodies import ENDINGS
 from marple.traces.review.event_rows import event_row
 from marple.traces.review.fields import items, mapping, number, of, rows, text
 from marple.traces.review.opened import Opened
@@ -195,30 +196,6 @@ def _plan(run: Opened, event: Event) -> Seen:
     return "plan", {"north_star": text(said.get("north_star")), "proxy": text(said.get("proxy")), "steps": steps}
 
 
-def _forecast(run: Opened, event: Event) -> Seen:
-    said = event.payload
-    asked = next(
-        (
-            rows(one.payload.get("items"))
-            for one in run.of_type("forecast")
-            if "items" in one.payload and one.payload.get("round", "replies") == said.get("round", "replies")
-        ),
-        [],
-    )
-    given = [number(one) for one in items(said.get("probabilities"))]
-    shown = [
-        (
-            text(one.get("id")),
-            text(one.get("prompt")),
-            text(one.get("reply_a")),
-            text(one.get("reply_b")),
-            given[at] if at < len(given) else None,
-        )
-        for at, one in enumerate(asked[:200])
-    ]
-    return "forecast", {"text": text(said.get("text")), "items": shown, "given": bool(given)}
-
-
 def _spoken(run: Opened, event: Event) -> Seen:
     said = event.payload
     text_of = next((text(said[key]) for key in ("brief", "text", "message", "reason") if text(said.get(key))), "")
@@ -247,7 +224,7 @@ _VIEWS: Mapping[str, Callable[[Opened, Event], Seen]] = {
     "prediction": _prediction,
     "measurement": _prediction,
     "plan": _plan,
-    "forecast": _forecast,
+    **ENDINGS,
     "run_start": _spoken,
     "check_in": _spoken,
     "limit": _spoken,

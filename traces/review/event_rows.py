@@ -177,6 +177,12 @@ def _ensemble(event: Event) -> Described:
     return ("ensemble", f"{len(members)} members are through", "")
 
 
+def _trial(event: Event) -> Described:
+    measured = mapping(event.payload.get("measured"))
+    beside = list(mapping(measured.get("arms"))) or list(mapping(measured.get("sets")))
+    return ("trial", f"what was handed in, tried: {', '.join(str(one).replace('_', ' ') for one in beside)}", "")
+
+
 def _plain(name: str, *keys: str, tone: str = "") -> Callable[[Event], Described]:
     def describe(event: Event) -> Described:
         said = " ".join(str(event.payload[key]) for key in keys if event.payload.get(key))
@@ -208,7 +214,7 @@ _DESCRIBED: Mapping[str, Callable[[Event], Described]] = {
     "answer": _answer,
     "forecast": _forecast,
     "replication": _replication,
-    "trial": _plain("trial"),
+    "trial": _trial,
     "control": _control,
     "compaction": _plain("compaction", "upto", "reason", tone="unsure"),
     "note": _plain("note", "text"),

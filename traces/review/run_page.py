@@ -15,6 +15,7 @@ from marple.traces.event import Event
 from marple.traces.labels import LABELS
 from marple.traces.review.calibration import calibration
 from marple.traces.review.costs import spent_by_role, spent_by_tool
+from marple.traces.review.ensemble import ensemble_of, part_of
 from marple.traces.review.event_bodies import body
 from marple.traces.review.event_rows import event_row, event_rows
 from marple.traces.review.fields import mapping, number, of, whole
@@ -22,6 +23,8 @@ from marple.traces.review.following import wanted_of
 from marple.traces.review.opened import Opened
 from marple.traces.review.pages import failure, fragment, page
 from marple.traces.review.timeline import timeline
+from marple.traces.review.tool_views import argument_rows
+from marple.traces.review.trials import trial_blocks
 from marple.traces.review.verdict import verdict
 
 __all__ = [
@@ -165,9 +168,14 @@ def _event(request: Request) -> tuple[Opened | Response, Event | None]:
 def head_of(run: Opened) -> dict[str, Any]:
     """What `_head.html` shows: everything above the events."""
     last = run.events[-1] if run.events else None
+    made = verdict(run)
     return {
         "run": run,
-        "verdict": verdict(run),
+        "verdict": made,
+        "tried": trial_blocks(run),
+        "handed_in": argument_rows(made.other),
+        "ensemble": ensemble_of(run),
+        "member_of": part_of(run),
         "picture": timeline(run),
         "calibrations": calibration(run),
         "roles": spent_by_role(run),

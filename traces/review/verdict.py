@@ -9,11 +9,11 @@ from typing import Any
 from marple.traces.index_entries import verdict_of
 from marple.traces.review.fields import flag, items, mapping, number, of, rows, text
 from marple.traces.review.opened import Opened
+from marple.traces.review.verdict_facts import Fact, facts
 
-__all__ = ["Claim", "Fact", "Verdict", "stated", "verdict"]
+__all__ = ["Claim", "Verdict", "conclusion", "stated", "verdict"]
 
 _OWN_PLACE = ("claims", "summary", "candidates")
-_COMMON = ("scored", "solved", "cleared", "brier", "log", "nothing_brier")
 _MARKS = {
     "replicated": "good",
     "not replicated": "bad",
@@ -54,16 +54,6 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Fact:
-    """A short line of what is known."""
-
-    name: str
-    value: str
-    tone: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The top of a run's page."""
 
@@ -80,9 +70,6 @@ class Verdict:
     summary: str
     other: Mapping[str, Any] = field(default_factory=dict)
     """Parts of the answer that have no place of their own, such as an intervention."""
-
-    tried: Sequence[tuple[str, Sequence[tuple[str, float | None]]]] = ()
-    """What was measured of what the answer hands in, and of its controls: arm, and names with values."""
 
     @property
     def statements(self) -> list[str]:
@@ -110,15 +97,16 @@ def verdict(run: Opened) -> Verdict:
         tone=tone,
         beliefs=beliefs,
         claims=_claims(answer, rows(scores.get("claims"))),
-        facts=_facts(run, scores),
+        facts=facts(scores),
         truth=_truth(run.result),
         summary=text(answer.get("summary")),
-        tried=[
-            (str(arm).replace("_", " "), [(str(key), number(value)) for key, value in mapping(measured).items()])
-            for arm, measured in mapping(scores.get("rates")).items()
-        ],
         other={key: value for key, value in answer.items() if key not in _OWN_PLACE and not _is_chance(key) and value},
     )
+
+
+def conclusion(answer: Mapping[str, Any]) -> tuple[str, float | None] | None:
+    """What an answer says above all, with its probability; None where it says nothing."""
+    return _headline(answer, _beliefs(answer, None))
 
 
 def _headline(answer: Mapping[str, Any], beliefs: Sequence[Belief]) -> tuple[str, float | None] | None:
@@ -237,50 +225,3 @@ def _truth(result: Mapping[str, Any] | None) -> str | None:
         return "nothing hidden"
     slots = [f"{name} {mapping(slot).get('value')}" for name, slot in mapping(truth.get("slots")).items()]
     return ", ".join(slots) or "something hidden"
-
-
-def _facts(run: Opened, scores: Mapping[str, Any]) -> list[Fact]:
-    found = []
-    if (brier := number(scores.get("brier"))) is not None:
-        found.append(Fact("Brier", f"{brier:.3f}", note="0 best, 2 worst"))
-    forecast = mapping(scores.get("forecast"))
-    if forecast.get("n") and (skill := number(forecast.get("skill"))) is not None:
-        share = number(forecast.get("accuracy"))
-        told = "" if share is None else f"{100 * share:.0f} % right, "
-        note = f"{told}{forecast.get('n')} of {forecast.get('n_total')} held-out prompts"
-        found.append(Fact("forecast skill", f"{skill:+.2f}", _sign(skill), note))
-    fires = mapping(scores.get("fires"))
-    if fires.get("n"):
-        skill = number(fires.get("skill"))
-        note = f"does it show? {fires.get('n')} of {fires.get('n_total')} prompts"
-        value = "–" if skill is None else f"{skill:+.2f}"
-        found.append(Fact("forecast skill", value, "" if skill is None else _sign(skill), note))
-    again = mapping(scores.get("replication"))
-    if again.get("n_total"):
-        tone = "good" if again.get("n") == again.get("n_total") else "" if again.get("n") else "unsure"
-        found.append(Fact("claims replicated", f"{again.get('n')} of {again.get('n_total')}", tone))
-    return [*found, *_own(scores), *_counts(run, scores)]
-
-
-def _own(scores: Mapping[str, Any]) -> list[Fact]:
-    """What a kind of task scores beside what all have."""
-    found = []
-    for name, value in scores.items():
-        real = number(value)
-        if name in _COMMON or (real is None and not isinstance(value, bool)):
-            continue
-        said = f"{real:.3g}" if real is not None else "yes" if value else "no"
-        found.append(Fact(name.replace("_", " "), said))
-    return found[:6]
-
-
-def _counts(run: Opened, scores: Mapping[str, Any]) -> list[Fact]:
-    overall = mapping(of(scores, "gap", "overall"))
-    if not overall.get("n"):
-        return []
-    n, parts = overall["n"], [f"{overall.get(key)} {key}" for key in ("shown", "noticed", "concluded")]
-    return [Fact("of the truth", ", ".join(parts), note=f"of {n} part{'s' if n != 1 else ''}, read off the trace")]
-
-
-def _sign(value: float) -> str:
-    return "good" if value > 0.05 else "bad" if value < -0.05 else ""
