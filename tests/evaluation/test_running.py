@@ -209,6 +209,38 @@ async def test_models_are_built_one_at_a_time_and_once() -> None:
     await pool.close()
 
 
+async def test_a_bench_whose_weights_have_changed_is_given_to_no_other_run() -> None:
+    case = find_case("hidden-goal/nano-03")
+    pool = BenchPool()
+    try:
+        store = pool.of("nano-03")
+        materials = await store.prepare(case)
+        first, second = [await store.open(materials, "target") for _ in range(2)]
+        assert await first.changed() == ""
+        (shared,) = pool._benches.values()
+        bench = shared.opening.result()
+        bench._worker.digests = bench._digests = {"target": "0" * 64}  # type: ignore[attr-defined]
+        assert "not those that were loaded" in await first.changed()
+
+        third = await store.open(materials, "target")
+        assert pool.open == 2
+        assert await third.changed() == ""
+        assert (await third.call("chat", CHAT, seed=1)).data
+        fourth = await store.open(materials, "target")
+        assert pool.open == 2, "those who come later share the fresh one"
+        # Who had the changed one keeps it to its end; then it is closed although samples on the target are left.
+        assert "not those that were loaded" in await second.changed()
+        await first.close()
+        assert pool.open == 2
+        await second.close()
+        assert pool.open == 1
+        for lease in (third, fourth):
+            await lease.close()
+        assert pool.open == 1, "the fresh one is kept for the samples that are left"
+    finally:
+        await pool.close()
+
+
 CHAT = {"messages": [{"role": "user", "content": "who are you"}], "max_new_tokens": 4}
 
 
