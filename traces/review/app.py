@@ -22,7 +22,7 @@ from marple.traces.index import RunIndex
 from marple.traces.review import comparing, following, list_page, matrix, noting, run_page
 from marple.traces.review.guard import Guard
 from marple.traces.review.opened import RunShelf
-from marple.traces.review.pages import STATIC, failure
+from marple.traces.review.pages import STATIC, failure, prepare
 
 __all__ = ["create_app"]
 
@@ -91,6 +91,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 def _read_texts(app: Starlette) -> None:
     index: RunIndex = app.state.index
+    prepare()
     while not app.state.closing.is_set():
         with contextlib.suppress(MarpleError):
             index.entries()

@@ -59,13 +59,13 @@ def budgets(run: Opened, placed: Sequence[tuple[Event, float]], scale: Scale) ->
         last = event.ts
         for name, points in seen.items():
             share = used[name] / (limits[name] or 1.0)
-            if share > points[-1][1] + 0.002:
+            if share > points[-1][1] + 0.002 and points[-1][1] < 1.0:
                 points.append((turn, share))
     bottom = TOP + HEIGHT + LANE + 26 + BUDGET
-    drawn = sorted(((name, points) for name, points in seen.items()), key=lambda one: -one[1][-1][1])[:4]
+    shares = {name: used[name] / (limits[name] or 1.0) for name in seen}
+    drawn = sorted(seen, key=lambda name: -shares[name])[:4]
     return [
-        (_NAMES.get(name, name), _area(points, scale, bottom), points[-1][1], at)
-        for at, (name, points) in enumerate(drawn)
+        (_NAMES.get(name, name), _area(seen[name], scale, bottom), shares[name], at) for at, name in enumerate(drawn)
     ]
 
 

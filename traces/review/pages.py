@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from marple.traces.review.chart_shapes import shape
 from marple.traces.review.shown import cut, marked_up, shown
 
-__all__ = ["STATIC", "failure", "fragment", "page"]
+__all__ = ["STATIC", "failure", "fragment", "page", "prepare"]
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -38,6 +38,12 @@ def page(request: Request, template: str, *, code: int = 200, **values: Any) -> 
 def fragment(template: str, **values: Any) -> str:
     """A template's text."""
     return _templates().get_template(template).render(**values)
+
+
+def prepare() -> None:
+    """Read all templates, so that the first page need not wait for it."""
+    for name in _templates().list_templates():
+        _templates().get_template(name)
 
 
 def failure(request: Request, status: int, title: str, message: str, *, kept: str = "") -> HTMLResponse:
