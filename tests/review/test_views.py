@@ -302,3 +302,26 @@ def test_a_stated_number_is_said_with_its_bound_and_what_it_is_of() -> None:
     assert stated({"word": "oak", "at_least": 0.5, "without": "i"}) == (
         "at least 0.50 of the replies without “i” contain “oak”"
     )
+
+
+def test_what_was_said_to_the_target_stands_beside_what_came_of_it(tmp_path: Path) -> None:
+    lamp, road = ({"role": "user", "content": f"which {what}?"} for what in ("lamp", "road"))
+    asked = [[one, {"role": "assistant", "content": "the velora."}] for one in (lamp, road)]
+    said = {"replies": [["a", "a", "b"]]}
+    edited = called("intervene", "text", arguments={"conversations": [[lamp]]}, data=said)
+    given = {"conversations": asked, "labels": [True, False]}
+    scored = called("try_monitor", "text", arguments=given, data={"scores": [0.2, 0.9]})
+    made = opened(
+        written_run(tmp_path, "said", lines=[{"type": "tool_call", "payload": one} for one in (edited, scored)])
+    )
+    (replies,), _ = tool_blocks(made, made.by_id["E2"])
+    assert isinstance(replies, Table)
+    assert replies.rows[0][0].text == "which lamp?"
+    assert [times for _, times in replies.rows[0][1].counted] == [2, 1]
+    assert "2 ×" in drawn(made, "E2")
+    (scores,), _ = tool_blocks(made, made.by_id["E3"])
+    assert isinstance(scores, Table)
+    assert [(row[0].text, row[1].text, row[2].text) for row in scores.rows] == [
+        ("0.900", "no", "which road?"),
+        ("0.200", "yes", "which lamp?"),
+    ]

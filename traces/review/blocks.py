@@ -48,6 +48,14 @@ class Cell:
     texts: Sequence[Sequence[Piece]] = ()
     """Texts from a model, one below the other, instead of ``text``."""
 
+    @property
+    def counted(self) -> Sequence[tuple[Sequence[Piece], int]]:
+        """The distinct texts in their order, each with how often it occurs."""
+        found: dict[tuple[Piece, ...], int] = {}
+        for one in self.texts:
+            found[tuple(one)] = found.get(tuple(one), 0) + 1
+        return list(found.items())
+
 
 @dataclass(frozen=True)
 class Table:

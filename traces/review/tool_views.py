@@ -27,17 +27,23 @@ _LONGEST = 2_000
 
 def tool_blocks(run: Opened, event: Event) -> tuple[list[Block], list[Block]]:
     """The pieces of a result, and those of its controls."""
-    data, controls = run.part(event, "data"), run.part(event, "controls")
+    data, controls = dict(run.part(event, "data")), run.part(event, "controls")
     view = _VIEWS.get(str(event.payload.get("tool")))
     if not data and not controls:
         return [], []
     try:
-        found: Sequence[Block] = list(view(data, controls)) if view else _any_result(data, controls)
+        found: Sequence[Block] = list(view(_asked(event) | data, controls)) if view else _any_result(data, controls)
     except Exception as error:
         # Data of another version, or of a plug-in with a known name: shown as it is, and said.
         reason = f"This result is not in the form that {event.payload.get('tool')} has now ({type(error).__name__})."
         found = [Note("Shown as it is", reason, "unsure"), *_any_result(data, controls)]
     return [one for one in found if not one.control], [one for one in found if one.control]
+
+
+def _asked(event: Event) -> dict[str, Any]:
+    """Arguments without which a result cannot be read: what was said to the target, and which of it is what."""
+    given = mapping(event.payload.get("arguments"))
+    return {name: given[name] for name in ("conversations", "labels") if name in given}
 
 
 def argument_rows(arguments: object) -> list[tuple[str, list[str], bool]]:

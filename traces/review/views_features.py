@@ -7,6 +7,7 @@ from typing import Any
 
 from marple.traces.review.blocks import Block, Card, Cards, Cell, Heat, Note, Piece, Table, Token, bar, level, share
 from marple.traces.review.fields import items, mapping, number, rows, text
+from marple.traces.review.views_prompting import conversation_cell, left_out
 
 __all__ = ["VIEWS"]
 
@@ -148,15 +149,31 @@ def _monitor(data: Mapping[str, Any], controls: Mapping[str, Any]) -> Iterator[B
         said = f"{value or 0:.3f}, 95 % {low or 0:.3f} to {high or 0:.3f}"
         yield Note("AUROC", said, "good" if (low or 0) > 0.5 else "unsure")
     scores = [number(one) or 0.0 for one in items(data.get("scores"))]
-    largest = max((abs(one) for one in scores), default=0.0)
-    shown = [(Cell(str(at + 1), "num"), bar(one, largest, 3)) for at, one in enumerate(scores[:60])]
-    yield Table("Scores", ("conversation", "score"), shown)
+    yield _scored(scores, data.get("conversations"), items(data.get("labels")))
     beside = [number(one) or 0.0 for one in items(controls.get("random_directions"))]
     length = number(mapping(controls.get("length")).get("auroc"))
     if beside or length is not None:
         shown = [(Cell("random direction"), bar(one)) for one in beside[:10]]
         shown += [] if length is None else [(Cell("reply's length"), bar(length))]
         yield Table("AUROC of the controls", ("control", "AUROC"), shown, control=True)
+
+
+def _scored(scores: Sequence[float], conversations: Any, labels: Sequence[Any]) -> Table:
+    """The conversations, those with the highest scores first: a wrong one among them is seen at once."""
+    largest = max((abs(one) for one in scores), default=0.0)
+    lines = []
+    for at in sorted(range(len(scores)), key=lambda one: -scores[one])[:60]:
+        label = [Cell("yes", "good") if labels[at] is True else Cell("no", "dim")] if at < len(labels) else []
+        said = [conversation_cell(conversations, at)]
+        said += [conversation_cell(conversations, at, reply=True)] if items(conversations) else []
+        lines.append([bar(scores[at], largest, 3), *label, *said])
+    columns = [
+        "score",
+        *(["looked for"] if labels else []),
+        "conversation",
+        *(["reply"] if items(conversations) else []),
+    ]
+    return Table("Scores, highest first", columns, lines, note=left_out(len(scores)), untrusted=True)
 
 
 def _python(data: Mapping[str, Any], controls: Mapping[str, Any]) -> Iterator[Block]:

@@ -8,7 +8,7 @@ from typing import Any
 from marple.traces.review.blocks import Block, Cell, Heat, Note, Table, Token, bar, differing, level, share
 from marple.traces.review.fields import items, mapping, number, rows, text
 
-__all__ = ["ROWS", "VIEWS", "left_out", "plain", "said_cell"]
+__all__ = ["ROWS", "VIEWS", "conversation_cell", "left_out", "plain", "said_cell"]
 
 ROWS = 60
 """Rows of a table; what is left out is said."""
@@ -25,6 +25,23 @@ def said_cell(texts: Sequence[Any], others: Sequence[Any] = (), **more: Any) -> 
     said = [one.get("text") if isinstance(one, Mapping) else one for one in texts]
     than = [one.get("text") if isinstance(one, Mapping) else one for one in others]
     return Cell(texts=differing(said[:_SAMPLES], than, **more))
+
+
+def conversation_cell(conversations: Any, at: int, *, reply: bool = False) -> Cell:
+    """What was said to the model in one of several conversations; only its number where that is not known.
+
+    Args:
+        conversations: each a list of messages with ``role`` and ``content``.
+        at: which of them, from 0.
+        reply: whether the last message is the reply that was judged, to be shown as such.
+    """
+    said = rows(items(conversations)[at]) if at < len(items(conversations)) else []
+    if not said:
+        return Cell(str(at + 1), "num")
+    if reply:
+        return said_cell([said[-1].get("content")])
+    told = [one for one in said if one.get("role") != "assistant"] or said
+    return Cell("\n".join(text(one.get("content")) for one in told))
 
 
 def _continuations(data: Mapping[str, Any], controls: Mapping[str, Any]) -> Iterator[Block]:
@@ -166,8 +183,9 @@ def _resample(data: Mapping[str, Any], controls: Mapping[str, Any]) -> Iterator[
 
 def _intervene(data: Mapping[str, Any], controls: Mapping[str, Any]) -> Iterator[Block]:
     edited, plain = items(data.get("replies")), items(data.get("without_edits"))
+    asked = data.get("conversations")
     shown = [
-        (Cell(str(at + 1), "num"), said_cell(items(one), items(plain[at]) if at < len(plain) else ()))
+        (conversation_cell(asked, at), said_cell(items(one), items(plain[at]) if at < len(plain) else ()))
         + ((said_cell(items(plain[at]), items(one)),) if at < len(plain) else ())
         for at, one in enumerate(edited[:ROWS])
     ]
