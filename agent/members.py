@@ -16,6 +16,7 @@ from marple.agent.boundary import untrusted_field, view
 from marple.agent.draining import Drain
 from marple.agent.pooling import pooled_answer
 from marple.agent.session import CallProgress, Session
+from marple.agent.supervising import pauses_noted
 from marple.errors import MarpleError
 from marple.tools.visible import quote
 from marple.traces import RunFolder
@@ -105,7 +106,8 @@ async def gather_members(session: Session, count: int, play: PlayMember) -> bool
         return ended
 
     with contextlib.nullcontext() if session.drain is not None else drain.on_signals():
-        ended = await _all([one(number) for number in range(1, count + 1)])
+        async with pauses_noted(session.folder, lambda: bool(drain.reason)):
+            ended = await _all([one(number) for number in range(1, count + 1)])
     if any(each.result is None for each in ended):
         return False
     members = [Member.read(number, each.path) for number, each in enumerate(ended, 1)]

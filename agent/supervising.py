@@ -1,22 +1,26 @@
 """A run obeys what is asked of it from outside (``marple.traces.control``): it waits, goes on, or is cancelled.
 
 Every node of the loop stands by before it begins. A cancel is looked for all the time: what is under way is dropped, an
-own worker is closed, a shared one is only told to forget the call.
+own worker is closed, a shared one is only told to forget the call. A member of an ensemble obeys what is asked of the
+ensemble, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+import functools
+import glob
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from marple.agent.finishing import usage_of
-from marple.errors import TraceError
+from marple.errors import TraceError, UsageError
 from marple.tasks.outcome import outcome
 from marple.traces import Event, RunFolder
 from marple.traces.control import Request, latest
+from marple.traces.documents import read_spec
 
 __all__ = [
     "CANCELLED",
@@ -24,6 +28,7 @@ __all__ = [
     "Stopped",
     "cancel_interrupted",
     "finish_cancelled",
+    "pauses_noted",
     "stand_by",
     "unless_cancelled",
 ]
@@ -63,6 +68,23 @@ async def stand_by(folder: RunFolder, stopping: Callable[[], bool]) -> None:
     _note(folder, "go", asked, idle=True)
 
 
+@contextlib.asynccontextmanager
+async def pauses_noted(folder: RunFolder, stopping: Callable[[], bool]) -> AsyncIterator[None]:
+    """While others play for a run, and wait themselves: record its pauses, which are not counted as its time."""
+
+    async def note() -> None:
+        with contextlib.suppress(Stopped):
+            while True:
+                await stand_by(folder, stopping)
+                await asyncio.sleep(LOOK_SECONDS)
+
+    noting = asyncio.ensure_future(note())
+    try:
+        yield
+    finally:
+        await _end(noting)
+
+
 async def unless_cancelled(folder: RunFolder, work: Coroutine[Any, Any, _T]) -> _T | None:
     """Await ``work``; None where the run was cancelled first, and then all of it has ended.
 
@@ -85,6 +107,8 @@ async def unless_cancelled(folder: RunFolder, work: Coroutine[Any, Any, _T]) -> 
 def finish_cancelled(folder: RunFolder, *, idle: bool = False) -> dict[str, Any]:
     """Write the end of a cancelled run and return ``result.json``: no score, and no truth, which only a score shows.
 
+    The members of an ensemble that are not through are finished as cancelled, too.
+
     Args:
         folder: the run's, open for writing.
         idle: whether nobody played it since its last event.
@@ -99,9 +123,18 @@ def finish_cancelled(folder: RunFolder, *, idle: bool = False) -> dict[str, Any]
     for kind, payload in (("score", {"scored": False}), ("run_end", {"status": CANCELLED, "usage": usage})):
         if not any(event.type == kind for event in events):
             folder.append(kind, payload)
+    for member in _members(folder):
+        with contextlib.suppress(TraceError, UsageError):
+            cancel_interrupted(member)
     result = _result(folder, usage)
     folder.write_result(result)
     return result
+
+
+def _members(folder: RunFolder) -> list[Path]:
+    """The runs of an ensemble's members, as far as they were begun."""
+    found = folder.path.parent.glob(f"{glob.escape(folder.run_id)}-m*") if folder.spec.get("ensemble") else ()
+    return sorted(path for path in found if _whole_of(path) == folder.path)
 
 
 def cancel_interrupted(path: Path) -> dict[str, Any]:
@@ -139,10 +172,29 @@ def _note(folder: RunFolder, did: str, asked: Request | None, *, idle: bool = Fa
 
 
 def _asked(path: Path) -> Request | None:
+    """What counts of what is asked of a run and of the ensemble that it is a member of."""
+    whole = _whole_of(path)
+    said = [_latest(path), None if whole is None else _latest(whole)]
+    weight = {"cancel": 2, "pause": 1, "go": 0}
+    return max((one for one in said if one is not None), key=lambda one: weight[one.wanted], default=None)
+
+
+def _latest(path: Path) -> Request | None:
     try:
         return latest(path)
     except TraceError:
         return None  # what cannot be read was not asked for; the run goes on
+
+
+@functools.lru_cache(maxsize=1024)
+def _whole_of(path: Path) -> Path | None:
+    """The folder of the ensemble that a run is a member of."""
+    try:
+        part_of = read_spec(path).get("part_of")
+    except TraceError:
+        return None
+    name = part_of.get("ensemble") if isinstance(part_of, dict) else None
+    return path.parent / Path(name).name if isinstance(name, str) and name else None
 
 
 def _is_to_be_cancelled(path: Path) -> bool:

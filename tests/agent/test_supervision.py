@@ -303,3 +303,79 @@ async def test_an_unreadable_request_does_not_hold_a_run(tiny: Path, bench: Benc
         watcher=Vandal("", "go"),
     )
     assert outcome.status == "submitted"
+
+
+def members_of(path: Path) -> list[RunFolder]:
+    return [RunFolder.open(path.with_name(f"{path.name}-m{number}")) for number in (1, 2)]
+
+
+def ensemble(target: Path, runs: Path) -> RunConfig:
+    return RunConfig.of(
+        target=str(target),
+        investigator="ensemble",
+        members=2,
+        member_investigator="scripted-blackbox",
+        member_budget="calls=2",
+        runs=runs,
+    )
+
+
+class OutsiderOfMembers(Watcher):
+    """Asks something of an ensemble as soon as both of its members have made a call."""
+
+    def __init__(self, wanted: Any) -> None:
+        self.wanted = wanted
+        self.path = Path()
+
+    def launched(self, folder: RunFolder) -> None:
+        self.path = folder.path
+
+    async def ask(self) -> None:
+        while not all(any(e.type == "call_start" for e in one.events()) for one in await self.members()):
+            await asyncio.sleep(0.02)
+        request(self.path, self.wanted, by="a test")
+
+    async def members(self) -> list[RunFolder]:
+        while len(list(self.path.parent.glob(f"{self.path.name or 'none'}-m*/run.json"))) < 2:
+            await asyncio.sleep(0.02)
+        return members_of(self.path)
+
+
+async def test_members_wait_with_their_ensemble_and_go_on_with_it(tiny: Path, bench: Bench, tmp_path: Path) -> None:
+    watcher = OutsiderOfMembers("pause")
+    playing = asyncio.ensure_future(launch(ensemble(tiny, tmp_path), bench=bench, watcher=watcher))
+    await watcher.ask()
+
+    def controls(folder: RunFolder) -> list[str]:
+        return [event.payload["did"] for event in folder.events() if event.type == "control"]
+
+    held = [*await watcher.members(), RunFolder.open(watcher.path)]
+    while any(controls(RunFolder.open(one.path)) != ["pause"] for one in held):
+        assert not playing.done()
+        await asyncio.sleep(0.05)
+    counts = [len(RunFolder.open(one.path).events()) for one in held]
+    await asyncio.sleep(1)
+    assert [len(RunFolder.open(one.path).events()) for one in held] == counts
+    request(watcher.path, "go", by="another")
+    outcome = await playing
+    assert outcome.status == "submitted"
+    for one in held:
+        assert controls(RunFolder.open(one.path))[:2] == ["pause", "go"]
+    assert outcome.result is not None
+    assert all(one.result and one.result["status"] == "limit:calls" for one in members_of(outcome.path))
+    # What was waited counts for nobody.
+    events = RunFolder.open(outcome.path).events()
+    wall = events[-1].ts - events[0].ts
+    assert used_by(events).seconds < wall - 0.9
+
+
+async def test_members_are_cancelled_with_their_ensemble(tiny: Path, bench: Bench, tmp_path: Path) -> None:
+    watcher = OutsiderOfMembers("cancel")
+    playing = asyncio.ensure_future(launch(ensemble(tiny, tmp_path), bench=bench, watcher=watcher))
+    await watcher.ask()
+    check_cancelled(await playing)
+    for folder in members_of(watcher.path):
+        assert folder.result is not None
+        assert folder.result["status"] == "cancelled"
+        assert not (folder.path / "lock").exists()
+    assert (await bench.call("chat", CHAT, seed=1)).data
