@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from marple.errors import UsageError
-from marple.traces import RunFolder
+from marple.traces import RunFolder, lock
 from marple.traces.control import wanted
 from marple.traces.labels import read_labels
 from marple.traces.review.serving import Server
@@ -139,6 +139,36 @@ def test_words_for_a_run_that_was_deleted_are_given_back(client: httpx.Client, r
     stale = client.post("/run/one/labels", data={"token": "of yesterday", "comment": "an hour of thought"})
     assert stale.status_code == 403
     assert "an hour of thought" in stale.text
+
+
+def test_a_labelled_run_that_was_deleted_takes_its_labels_along(client: httpx.Client, runs: Path) -> None:
+    finished_run(runs, "labelled")
+    client.post("/run/labelled/labels", data={"token": token(client), "label": "doubt", "comment": "xylophone"})
+    assert "xylophone" in client.get("/labels.jsonl").text
+    assert "/run/labelled" in client.get("/?label=doubt").text
+    shutil.rmtree(runs / "labelled")
+    assert "xylophone" not in client.get("/labels.jsonl").text
+    listed = client.get("/?label=doubt")
+    assert (listed.status_code, "/run/labelled" in listed.text) == (200, False)
+    assert "/run/labelled" not in client.get("/search?q=xylophone").text
+    for path in ("/run/labelled", "/run/labelled/E4", "/run/labelled/E4/body", "/compare?a=one&b=labelled"):
+        assert client.get(path).status_code == 404
+
+
+def test_a_run_is_read_while_a_line_of_it_is_being_written(client: httpx.Client, runs: Path) -> None:
+    path = written_run(runs, "growing", lines=[{"payload": {"a": "first"}}])
+    line = json.dumps({"id": "E3", "ts": 1.0, "type": "note", "role": "harness", "span": None, "parent": None,
+                       "seconds": None, "payload": {"text": "second"}}).encode() + b"\n"  # fmt: skip
+    lock.acquire(path / "lock")
+    with (path / "events.jsonl").open("ab", buffering=0) as file:
+        for part in (line[:40], line[40:]):
+            assert client.get("/run/growing/E3").status_code == 404
+            assert client.get("/run/growing").status_code == 200
+            assert client.get("/?status=running").text.count("/run/growing") == 1
+            file.write(part)
+    assert "second" in client.get("/run/growing/E3").text
+    lock.release(path / "lock")
+    assert "/run/growing" in client.get("/?status=interrupted").text
 
 
 def test_a_formula_in_a_comment_is_text_in_the_csv(client: httpx.Client, runs: Path) -> None:
@@ -266,6 +296,7 @@ def test_the_command_prints_its_address_serves_and_ends(runs: Path) -> None:
         out, errors = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "")
     assert "Traceback" not in errors
+    assert f"no browser could be opened here; open {record['url']} yourself" in errors
 
 
 def test_a_port_in_use_and_a_missing_folder_are_said(runs: Path, tmp_path: Path) -> None:
