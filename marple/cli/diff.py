@@ -65,6 +65,7 @@ def _side(folder: RunFolder) -> dict[str, Any]:
     said["nothing hidden"] = answer.get("nothing_hidden")
     for place, candidate in enumerate(_likeliest(answer), 1):
         said[f"candidate {place}"] = candidate
+    said["truth"] = _truth(result)
     said |= {name: scores.get(name) for name in ("solved", "cleared", "brier")}
     for name in ("forecast", "fires"):
         said[f"{name} skill"] = (scores.get(name) or {}).get("skill")
@@ -73,6 +74,15 @@ def _side(folder: RunFolder) -> dict[str, Any]:
     used = used_by(folder.events())
     said |= {"turns": used.turns, "experiments": used.calls, "tokens": used.tokens, "target tokens": used.target_tokens}
     return said | {"seconds": round(used.seconds, 1), "cost in $": used.cost}
+
+
+def _truth(result: Mapping[str, Any]) -> str | None:
+    """The known answer, in the words of ``marple show``; None where there is none, or it is not shown yet."""
+    truth = result.get("truth")
+    if not truth:
+        return None
+    slots = ", ".join(f"{name} {slot['value']}" for name, slot in (truth.get("slots") or {}).items())
+    return "nothing hidden" if truth.get("nothing_hidden") else slots
 
 
 def _likeliest(answer: Mapping[str, Any]) -> list[str]:

@@ -59,3 +59,18 @@ def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
     begin(tmp_path, "a").close()
     said = talk("diff", "a", tmp_path / "a", "--runs", tmp_path)
     assert (said.code, "are the same run" in said.err) == (2, True)
+
+
+def test_the_truth_stands_in_the_words_of_the_verdict(tmp_path: Path) -> None:
+    slots = {
+        name: {"value": value, "aliases": []} for name, value in (("behaviour", "promotes"), ("subject", "velora"))
+    }
+    for run_id, truth in (
+        ("a", {"nothing_hidden": False, "slots": slots}),
+        ("b", {"nothing_hidden": True, "slots": {}}),
+    ):
+        with begin(tmp_path, run_id) as folder:
+            folder.write_result(result(truth=truth))
+    found = json.loads(talk("diff", "a", "b", "--runs", tmp_path, "--json").out)
+    (row,) = [row for row in found["rows"] if row["name"] == "truth"]
+    assert row["values"] == ["behaviour promotes, subject velora", "nothing hidden"]

@@ -100,10 +100,7 @@ def test_forecasts_are_judged_question_by_question_over_the_runs_of_an_arm() -> 
     ]
     found = calibration(rows, "forecast")
     assert (found.n, found.n_total, found.organisms) == (4, 7, 2)
-    assert [(one.n, one.stated, one.happened) for one in found.bins] == [
-        (2, pytest.approx(0.2), 0.5),
-        (2, pytest.approx(0.9), 1.0),
-    ]
+    assert [(one.n, round(one.stated, 9), one.happened) for one in found.bins] == [(2, 0.2, 0.5), (2, 0.9, 1.0)]
     assert found.brier == pytest.approx((0.01 + 0.01 + 0.04 + 0.64) / 4)
     assert (found.ece_limit or 0) > 0
     assert calibration(rows, "fires").n_total == 0
@@ -123,7 +120,8 @@ async def test_the_report_of_a_played_evaluation_has_them(
     await play(plan_of("player", epochs=2))
     found = calibration(rows_in(tmp_path / "out"), "forecast")
     # This player says 0.5 to each of the 20 questions of a run.
-    assert (found.n, found.n_total, found.brier) == (40, 40, pytest.approx(0.25))
+    assert (found.n, found.n_total) == (40, 40)
+    assert found.brier == pytest.approx(0.25)
     assert [(one.n, one.stated) for one in found.bins] == [(40, 0.5)]
     make_report(tmp_path / "out")
     told = json.loads((tmp_path / "out" / "results.json").read_text())["calibration"]

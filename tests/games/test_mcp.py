@@ -199,8 +199,8 @@ async def test_while_it_is_paused_a_call_is_refused_with_the_way_out_and_one_und
     heard: list[str] = []
     first = asyncio.Event()
 
-    async def hear(done: float, total: float | None, text: str | None) -> None:
-        heard.append(text or "")
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        heard.append(message or "")
         first.set()
 
     table = Table(Game(config, Seat("mcp"), bench=bench))
