@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,14 +232,16 @@ def _connected() -> Iterator[None]:
 
     address = os.environ.get("RAY_ADDRESS")
     own: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise UsageError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    # Ray prints what it has to say of its workers, such as that one died, whatever it is told about logs.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            raise UsageError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _shared_variables() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -147,10 +148,12 @@ class JsonWatching(Watching):
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(prepared)
         path = str(prepared.folder.path.resolve())
+        # An executor's own library may be kept from standard output meanwhile.
+        self._out = sys.stdout
         self._launch = {"what": "launch", "dir": path, "samples": len(prepared.samples), "left": self.total}
 
     def __enter__(self) -> Self:
-        print(json.dumps(self._launch), flush=True)
+        self._print(self._launch)
         return self
 
     def hear(self, update: Update) -> None:
@@ -160,7 +163,10 @@ class JsonWatching(Watching):
         if end is not None:
             named: dict[str, Any] = {"arm": sample.arm.name, "case": sample.case, "epoch": sample.epoch}
             said = {"status": end.status, "scored": end.scored, "finished": end.finished, "error": end.error}
-            print(json.dumps({"what": "sample", "key": end.key, **named, "run_id": end.run_id, **said}), flush=True)
+            self._print({"what": "sample", "key": end.key, **named, "run_id": end.run_id, **said})
+
+    def _print(self, record: dict[str, Any]) -> None:
+        print(json.dumps(record), file=self._out, flush=True)
 
 
 def open_watcher(prepared: Prepared, *, as_json: bool) -> Watching:

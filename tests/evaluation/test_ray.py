@@ -96,7 +96,13 @@ def test_the_table_is_that_of_the_local_executor(tmp_path: Path, alone: dict[str
 
 def test_a_killed_actor_and_a_killed_driver_lose_no_finished_sample(tmp_path: Path, alone: dict[str, str]) -> None:
     out = tmp_path / "out"
-    with subprocess.Popen(command(out, "ray", "--max-targets", "1"), env=alone, stderr=subprocess.DEVNULL) as driver:
+    said = tmp_path / "said"
+    with (
+        said.open("w") as stdout,
+        subprocess.Popen(
+            command(out, "ray", "--max-targets", "1", "--json"), env=alone, stdout=stdout, stderr=subprocess.DEVNULL
+        ) as driver,
+    ):
         actor = wait(lambda: next(iter(actors(alone["RAY_TMPDIR"])), None))
         assert isinstance(actor, psutil.Process)
         wait(lambda: finished(out))
@@ -107,6 +113,8 @@ def test_a_killed_actor_and_a_killed_driver_lose_no_finished_sample(tmp_path: Pa
         driver.send_signal(signal.SIGKILL)
     kept = results(out)
     assert before_actor <= kept.keys()
+    # What Ray has to say of the actor that died is not among the records.
+    assert {json.loads(line)["what"] for line in said.read_text().splitlines()} <= {"launch", "sample"}
     wait(lambda: not processes_of(alone["RAY_TMPDIR"]))
     done = subprocess.run(command(out, "ray", "--max-targets", "1"), env=alone, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
