@@ -85,6 +85,11 @@ def number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
 
 
+def chance(p: float | None) -> str:
+    """A p-value with three digits."""
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def with_interval(estimate: Any) -> str:
     """``0.50 (0.40 to 0.60)``, or a dash."""
     known = estimate.to_dict()
@@ -127,7 +132,14 @@ def overall(rows: Sequence[Row]) -> list[str]:
         "claims replicated",
         "target tokens",
     )
-    return table(head, lines)
+    pairs = [("scripted-blackbox", "prior"), (WHOLE, "scripted-blackbox")]
+    compared_all = [one for arm, other in pairs if (one := compared(rows, arm, other, [row.kind for row in rows]))]
+    said = [
+        f"- `{one.arm}` less `{one.against}`: balanced accuracy {with_interval(one.estimate)}, p {chance(one.p)}; "
+        f"Brier loss {with_interval(one.brier)}; forecast skill {with_interval(one.forecast_skill)}"
+        for one in compared_all
+    ]
+    return [*table(head, lines), "", *said]
 
 
 def by_kind(rows: Sequence[Row]) -> list[str]:
@@ -174,14 +186,29 @@ def instruments(rows: Sequence[Row]) -> list[str]:
     lines = []
     for title, kinds in INSTRUMENTS.items():
         lines += ["", f"**{title}**", ""]
-        body = [[f"`{WHOLE}`", *cells(of(rows, WHOLE, *kinds)), "", ""]]
+        body = [[f"`{WHOLE}`", *cells(of(rows, WHOLE, *kinds)), "", "", ""]]
         for at, (said, arm, one) in enumerate(tested):
             if said == title:
                 p = adjusted.get(at)
-                shown = [with_interval(one.estimate), "-" if p is None else f"{one.p:.3f}, {p:.3f}"]
+                own = own_difference(of(rows, arm, *kinds), of(rows, WHOLE, *kinds))
+                shown = [own, with_interval(one.estimate), "-" if p is None else f"{chance(one.p)}, {chance(p)}"]
                 body.append([f"`{arm}`", *cells(of(rows, arm, *kinds)), *shown])
-        lines += table(("arm", "solved", "cleared", "own score", "difference", "p, Holm"), body)
+        lines += table(
+            ("arm", "solved", "cleared", "own score", "its difference", "right: difference", "p, Holm"), body
+        )
     return lines[1:]
+
+
+def own_difference(rows: Sequence[Row], whole: Sequence[Row]) -> str:
+    """The mean paired difference of the kind's own score, or of the Brier loss, with its interval by organism."""
+    values = {(row.case, row.epoch): row.scores.get("score", row.brier) for row in whole}
+    paired = [(row.scores.get("score", row.brier), values.get((row.case, row.epoch)), row.organism) for row in rows]
+    known = [(ours - theirs, name) for ours, theirs, name in paired if ours is not None and theirs is not None]
+    if not known:
+        return "-"
+    found = mean_interval([delta for delta, _ in known], [name for _, name in known], least=-2.0, most=2.0).interval
+    ends = "" if found.low is None else f" ({number(found.low)} to {number(found.high)})"
+    return number(sum(delta for delta, _ in known) / len(known)) + ends
 
 
 def cells(rows: Sequence[Row]) -> list[str]:

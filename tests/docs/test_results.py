@@ -31,6 +31,14 @@ def test_the_tables_are_what_the_samples_give(results: ModuleType) -> None:
     assert results.filled(page, results.blocks(results.stored())) == page
 
 
+def test_the_front_page_has_the_same_figures(results: ModuleType) -> None:
+    rows = [line.split(" | ") for line in results.blocks(results.stored())["overall"] if line.startswith("| `")]
+    front = (ROOT / "README.md").read_text()
+    for name, _, solved, cleared, balanced, *_, tokens in rows[:3]:
+        line = next(line for line in front.splitlines() if line.startswith(name + " ("))
+        assert line.split(" | ")[1:] == [solved, cleared, balanced, tokens]
+
+
 def test_another_score_gives_another_table(results: ModuleType) -> None:
     stored = results.stored()
     at = next(at for at, one in enumerate(stored) if one["arm"] == "scripted-whitebox" and one["solved"] == "True")
