@@ -57,7 +57,8 @@ def face_section(name: str) -> str:
     for public in public_names(tree):
         found = find(name, public)
         if found is not None:
-            parts.append(entry(f"{name}.{public}", public, found))
+            # Underscores around a name would be read as Markdown in an anchor.
+            parts.append(entry(f"{name}.{public.strip('_')}", public, found))
     return "\n".join(parts)
 
 

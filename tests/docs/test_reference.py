@@ -22,7 +22,7 @@ def test_every_public_name_is_listed_with_its_docstring(face: str) -> None:
     module = importlib.import_module(face)
     assert module.__all__
     for name in module.__all__:
-        assert f"### `{name}` {{ #{face}.{name} }}" in PAGE, name
+        assert f"### `{name}` {{ #{face}.{name.strip('_')} }}" in PAGE, name
         thing = getattr(module, name)
         if isinstance(thing, type) and str(thing.__module__).startswith("marple") and thing.__doc__:
             first = thing.__doc__.strip().splitlines()[0]
