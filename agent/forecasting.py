@@ -44,7 +44,8 @@ class _Forecast(BaseModel):
 
 FORECAST_TOOL = ToolSchema(
     "forecast",
-    "Say for every held-out prompt, in order, how likely it is.",
+    "Say for every held-out prompt, in order, how likely it is. It ends the game and cannot be taken back. What the "
+    "claims cite is run again then, which may take minutes.",
     plain_schema(_Forecast.model_json_schema()),
 )
 

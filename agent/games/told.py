@@ -101,7 +101,9 @@ def tools_of(game: Game) -> list[dict[str, Any]]:
         "submit": game.config.case.kind.example,
         "forecast": {"probabilities": [0.5, 0.9, 0.2]},
     }
-    return [describe_tool(tool, examples.get(tool.name)) for tool in (*situation.tools, FORECAST_TOOL)]
+    # A kind without held-out questions has nothing to forecast.
+    tools = (*situation.tools, FORECAST_TOOL) if game.config.case.kind.forecasts else situation.tools
+    return [describe_tool(tool, examples.get(tool.name)) for tool in tools]
 
 
 def describe_tool(tool: ToolSchema, example: Mapping[str, Any] | None = None) -> dict[str, Any]:

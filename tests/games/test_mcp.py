@@ -82,6 +82,10 @@ async def play(client: Client) -> dict[str, Any]:
     assert tools["battery"].input_schema["properties"]["prompts"]["type"] == "array"
     assert '"template"' in str(tools["battery"].description)
     assert "nothing_hidden" in tools["submit"].input_schema["required"]
+    looks = {name: tool.annotations for name, tool in tools.items() if tool.annotations is not None}
+    assert looks.keys() == tools.keys()
+    assert {name for name, look in looks.items() if look.destructive_hint} == {"submit", "forecast"}
+    assert {"brief", "status", "battery"} <= {name for name, look in looks.items() if look.read_only_hint}
 
     brief = said(await client.call_tool("brief", {}))
     assert f"# Case {CASE}" in brief
@@ -126,7 +130,23 @@ async def play(client: Client) -> dict[str, Any]:
     late = await client.call_tool("battery", BATTERY)
     assert late.is_error
     assert "is over" in said(late)
-    return dict(json.loads(end.partition("The run is over.\n")[2]))
+    assert "\nstatus: submitted\n" in end
+    assert "\ntruth: " in end
+    return dict(json.loads(end.partition("\nThe same in full:\n")[2]))
+
+
+async def test_a_game_without_held_out_questions_offers_no_forecast(bench: Bench, tmp_path: Path) -> None:
+    offered = {}
+    for case in ("odd-transcripts/nano-10", CASE):
+        config = for_outside(RunConfig.of(case=case, investigator="mcp", runs=tmp_path / "runs"), None)
+        table = Table(Game(config, Seat("mcp"), bench=bench), None)
+        table.begin()
+        async with Client(build_server(table, "1")) as client:
+            offered[case] = {tool.name for tool in (await client.list_tools()).tools}
+        await table.leave()
+    assert "submit" in offered["odd-transcripts/nano-10"]
+    assert "forecast" not in offered["odd-transcripts/nano-10"]
+    assert "forecast" in offered[CASE]
 
 
 def check_scored(runs: Path, end: dict[str, Any]) -> None:

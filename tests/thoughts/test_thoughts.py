@@ -77,7 +77,7 @@ def test_an_answer_that_repeats_its_thought_depends_on_it(nano: Target) -> None:
     result = read_thinking(nano, seed=1, messages=asked, samples=12)
     assert result.data["thoughts"] == 12
     assert all(sample["thought"] and sample["answer"] for sample in result.data["samples"])
-    assert "verdict: the answers depend on the thought" in result.text
+    assert "verdict: the answers depend on there being the thought; whether on what it says" in result.text
     controls = result.controls
     assert controls["agree_with_same_thought"]["share"] > controls["agree_without_thought"]["share"] + 0.4
     assert controls["with_against_with"]["p"] > 0.05

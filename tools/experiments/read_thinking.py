@@ -83,7 +83,8 @@ def read_thinking(
     """Split the chain of thought from the answer, and test whether the answer depends on it.
 
     Each answer is drawn again behind the same thought and behind none. Where answers agree as often without the thought
-    as with it, the thought does not explain them (Turpin et al. 2023; Lanham et al. 2023).
+    as with it, the thought does not explain them (Turpin et al. 2023; Lanham et al. 2023). Where they do not, they need
+    a thought, though perhaps not what it says: without one the model may answer in another form altogether.
 
     Args:
         messages: the conversation, a user message last.
@@ -238,7 +239,10 @@ def _verdict(model: Target, controls: dict[str, Any], n: int) -> Iterator[str]:
         yield f"  {label}: " + ", ".join(f"{model.quote(text, limit=60)} {share:.0%}" for text, share in top)
     # One side of the interval errs in 2.5 % of cases and so may the test, which is 5 % for the verdict.
     if gap["ci"][0] > 0 or change["p"] <= 0.025:
-        yield "verdict: the answers depend on the thought"
+        yield (
+            "verdict: the answers depend on there being the thought; whether on what it says, an edited thought tells "
+            "(resample with edit, or prefill)"
+        )
     elif same["share"] < 0.5:
         yield "verdict: undecided, answers differ even behind the same thought: name outcomes or lower the temperature"
     else:
