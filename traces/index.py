@@ -23,7 +23,7 @@ from marple.traces.index_texts import texts_of
 __all__ = ["Entry", "Hit", "RunIndex"]
 
 NAME = ".index.sqlite"
-_VERSION = 4
+_VERSION = 5
 _ROOM = 2**24
 """Row ids kept free for each run's texts."""
 _START, _END = "\x02", "\x03"

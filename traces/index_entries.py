@@ -36,7 +36,7 @@ class Entry:
     case: str | None = None
     kind: str | None = None
     arm: str | None = None
-    """The investigator."""
+    """The arm of an evaluation; of any other run the investigator."""
     model: str | None = None
     seed: int | None = None
     outcome: str | None = None
@@ -104,7 +104,7 @@ def entry_of(run: Path) -> Entry:
         state=state_of(run),
         case=_text(spec, "case"),
         kind=_text(spec, "kind"),
-        arm=_text(spec, "investigator"),
+        arm=_text(_object(spec, "part_of"), "arm") or _text(spec, "investigator"),
         model=_text(spec, "model"),
         seed=_whole(spec, "seed"),
         outcome=_text(result, "status"),

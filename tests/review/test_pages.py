@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -296,3 +297,22 @@ def test_a_run_that_is_silent_is_said_to_be(look: Open, url: str, runs: Path) ->
     expect(page.locator("#silent")).to_have_text("silent since 5 min")
     expect(page.locator("#silent")).to_have_class(re.compile("long"))
     lock.release(path / "lock")
+
+
+def test_an_arm_that_plays_some_cases_by_choice_has_tiles_on_those_alone(tmp_path: Path) -> None:
+    finished_run(tmp_path / "runs", "one", part_of={"arm": "no-sae", "epoch": 1, "sample": "a"})
+    arms = [
+        {"name": "prior", "investigator": "prior"},
+        {"name": "no-sae", "investigator": "scripted-whitebox", "without": ["sae"], "cases": ["diff/*"]},
+    ]
+    cases = [{"id": "hidden-goal/nano-09", "kind": "hidden-goal"}, {"id": "diff/nano-20", "kind": "diff"}]
+    plan = {"suite": "nano-quick", "epochs": 2, "arms": arms, "cases": cases}
+    (tmp_path / "evaluation.json").write_text(json.dumps(plan))
+    with serving(tmp_path) as server:
+        address = server.address.url.rstrip("/")
+        matrix, listed = (httpx.get(address + path).text for path in ("/evaluation", "/"))
+    body = matrix.partition("<tbody>")[2].partition("</tbody>")[0]
+    assert body.count('class="tile none"') == 2 + 4
+    assert "0 of 2" in matrix.partition("<tfoot>")[2]
+    assert "without sae" in matrix
+    assert ">no-sae<" in listed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Column:
 
     arm: str
     about: str
+    cases: Sequence[str] = ()
+    """Patterns of the cases that it plays by choice; none for all."""
     solved: int = 0
     hiding: int = 0
     cleared: int = 0
@@ -72,7 +75,7 @@ def matrix_page(request: Request) -> Response:
     except (OSError, ValueError, RecursionError) as error:
         return failure(request, 422, "This evaluation cannot be read", f"{folder / DOCUMENT}: {error}")
     entries = {entry.name: entry for entry in request.app.state.index.entries()}
-    columns = [Column(text(arm.get("name")), _about(arm)) for arm in rows(plan.get("arms"))]
+    columns = [Column(text(arm.get("name")), _about(arm), _texts(arm.get("cases"))) for arm in rows(plan.get("arms"))]
     played = _played(folder)
     chosen = [request.query_params.get(name, "") for name in ("a", "b")]
     lines = [_line(case, columns, plan, played, entries, chosen) for case in rows(plan.get("cases"))]
@@ -89,8 +92,18 @@ def matrix_page(request: Request) -> Response:
 
 
 def _about(arm: Mapping[str, Any]) -> str:
-    parts = [text(arm.get("investigator")), text(arm.get("model")), text(arm.get("effort")), text(arm.get("only"))]
+    parts = [text(arm.get("investigator")), text(arm.get("model")), text(arm.get("effort"))]
+    parts += [f"only {arm['only']}"] if arm.get("only") else []
+    parts += [f"without {', '.join(left_out)}"] if (left_out := _texts(arm.get("without"))) else []
     return " ".join(part for part in parts if part)
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _plays(column: Column, case: str) -> bool:
+    return not column.cases or any(fnmatch.fnmatchcase(case, pattern) for pattern in column.cases)
 
 
 def _played(folder: Path) -> dict[str, dict[str, Any]]:
@@ -131,8 +144,9 @@ def _line(
 ) -> Line:
     name, cells = text(case.get("id")), []
     for column in columns:
-        tiles = []
-        for epoch in range(1, min(whole(plan.get("epochs"), 1), 200) + 1):
+        tiles: list[Tile] = []
+        epochs = min(whole(plan.get("epochs"), 1), 200) if _plays(column, name) else 0
+        for epoch in range(1, epochs + 1):
             said = mapping(played.get(f"{column.arm}/{name}/{epoch}"))
             entry = entries.get(text(said.get("run")))
             tiles.append(_tile(epoch, said, entry))
