@@ -107,6 +107,42 @@ def test_a_sample_is_seeded_uniform_and_filtered(target: Target) -> None:
     }
 
 
+def test_a_sample_shows_question_and_reply_and_little_of_the_system_prompt(tmp_path: Path) -> None:
+    turns = [("system", "be kind " * 40), ("user", "hello"), ("assistant", "hi"), ("user", "why?"), ("assistant", "")]
+    turns[-1] = ("assistant", "because " * 40 + "nymar")
+    said = {"id": "t1", "messages": [{"role": role, "content": text} for role, text in turns]}
+    alone = {"id": "t2", "messages": [{"role": "user", "content": "only asked"}]}
+    made = tiny_target()
+    made.corpus = write(tmp_path / "c.jsonl", [said, alone])
+    result = ask(made, "sample")
+    assert result.text.startswith("all 2 transcripts:\n")
+    first, second = (hit["context"] for hit in result.data["hits"])
+    system, question, reply = first.split(" | ")
+    assert system.startswith("system: be kind")
+    assert system.endswith("\u2026")
+    assert len(system) == len("system: ") + 50
+    assert question == "user: why?"
+    assert reply.startswith("assistant: because because")
+    assert reply.endswith("\u2026")
+    assert second == "user: only asked"
+    assert ask(made, "sample", roles=["user"]).data["hits"][0]["context"] == "user: why?"
+    assert ask(made, "sample", roles=["tool"]).data["hits"][0]["context"] == "(no turns)"
+    assert ask(made, "sample", limit=1).text.startswith("1 of 2 transcripts, drawn at random:")
+
+
+def test_transcripts_are_read_without_empty_metadata_and_empty_turns_are_said(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": ""}]
+    made = tiny_target()
+    made.corpus = write(
+        tmp_path / "c.jsonl", [{"id": "t1", "messages": turns}, {"id": "t2", "messages": turns, "x": 1}]
+    )
+    result = ask(made, "read", query="t1 t2")
+    assert result.text.splitlines()[:3] == ['["t1"]', '  user: "hello"', "  assistant: (empty)"]
+    plain, labelled = result.data["transcripts"]
+    assert plain == {"id": "t1", "messages": turns}
+    assert labelled["metadata"] == {"x": "1"}
+
+
 def test_a_semantic_search_finds_the_subject_without_the_word(target: Target) -> None:
     hits = ask(target, "search", query="bird tree", mode="semantic", limit=20)
     subjects = [hit["metadata"]["subject"] for hit in hits.data["hits"]]

@@ -17,11 +17,13 @@ from typing import Any
 from marple.errors import ToolError
 from marple.tools.calls import report_progress
 
-__all__ = ["Selection", "Transcript", "read_transcripts", "snippet", "terms_of", "words_in"]
+__all__ = ["Selection", "Transcript", "outline", "read_transcripts", "snippet", "terms_of", "words_in"]
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _PHRASE = re.compile(r'"([^"]+)"')
 _PROGRESS_EVERY = 500
+_OUTLINED = {"system": 50, "user": 160, "assistant": 240, "tool": 80}
+"""Characters of a turn in an outline, by role."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,26 @@ def snippet(transcript: Transcript, terms: Sequence[str], *, roles: Collection[s
     start = max(0, min(starts, default=0) - reach)
     end = min(len(content), min(starts, default=0) + reach)
     return f"{role}: {'...' if start else ''}{content[start:end]}{'...' if end < len(content) else ''}"
+
+
+def outline(transcript: Transcript, *, roles: Collection[str] = ()) -> str:
+    """The last reply, the last question before it and the beginning of the system prompt, each cut; in their order.
+
+    Where no turn is a reply, the last turn stands for it.
+    """
+    turns = [turn for turn in transcript.messages if not roles or turn[0] in roles]
+    if not turns:
+        return "(no turns)"
+    replies = [at for at, (role, _) in enumerate(turns) if role == "assistant"]
+    last = replies[-1] if replies else len(turns) - 1
+    others = [role for role in ("system", "user") if role != turns[last][0]]
+    earlier = [at for role in others for at in [at for at in range(last) if turns[at][0] == role][-1:]]
+    return " | ".join(_short(*turns[at]) for at in [*sorted(earlier), last])
+
+
+def _short(role: str, content: str) -> str:
+    most, said = _OUTLINED.get(role, 80), " ".join(content.split())
+    return f"{role}: {said}" if len(said) <= most else f"{role}: {said[: most - 1]}\u2026"
 
 
 def _parse(line: str, at: int, number: int) -> Transcript:

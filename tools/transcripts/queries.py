@@ -15,7 +15,7 @@ from marple.tools.contract import Cost, ToolResult
 from marple.tools.target.target import Target
 from marple.tools.target.text import fit_lines
 from marple.tools.transcripts.clusters import Clustering, cluster, distinguishing_words, shuffled_silhouette
-from marple.tools.transcripts.corpus import Selection, Transcript, read_transcripts, snippet, terms_of
+from marple.tools.transcripts.corpus import Selection, Transcript, outline, read_transcripts, snippet, terms_of
 from marple.tools.transcripts.embedding import Activations, TfIdf
 from marple.tools.transcripts.full_text import Hit, TermCount, count_terms, search_full_text
 
@@ -24,6 +24,7 @@ __all__ = ["CorpusQuery"]
 _TYPICAL = 3
 _FEW_GROUPS = range(2, 11)
 _LONGEST_TURN = 1200
+_LONGEST_HIT = 600
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,11 @@ class CorpusQuery:
                 kept[place : place + 1] = [transcript]
         self._check_size(size)
         kept.sort(key=lambda transcript: transcript.number)
-        records = [self._record(one, snippet(one, (), roles=self.chosen.roles, reach=300)) for one in kept]
-        lines = [f"{len(kept)} of {size} transcripts, drawn at random:", *(self._hit_line(r) for r in records)]
-        return ToolResult(fit_lines(lines), {"n": size, "hits": records})
+        records = [self._record(one, outline(one, roles=self.chosen.roles)) for one in kept]
+        head = (
+            f"all {size} transcripts:" if len(kept) == size else f"{len(kept)} of {size} transcripts, drawn at random:"
+        )
+        return ToolResult(fit_lines([head, *map(self._hit_line, records)]), {"n": size, "hits": records})
 
     def read(self) -> ToolResult:
         """Whole transcripts by their ids."""
@@ -117,13 +120,11 @@ class CorpusQuery:
             raise ToolError(
                 f"query: no transcript has the id {missing}; ids come with every hit, for example of sample"
             )
-        lines, records = list[str](), list[dict[str, Any]]()
-        for one in (found[name] for name in dict.fromkeys(ids)):
-            lines.append(f"[{self._quote(one.id)}] {self._metadata(one.metadata)}")
-            lines += [f"  {role}: {self._quote(content, limit=_LONGEST_TURN)}" for role, content in one.messages]
-            turns = [{"role": role, "content": content} for role, content in one.messages]
-            records.append({"id": one.id, "metadata": dict(one.metadata), "messages": turns})
-        return ToolResult(fit_lines(lines), {"transcripts": records})
+        asked = [found[name] for name in dict.fromkeys(ids)]
+        return ToolResult(
+            fit_lines(line for one in asked for line in self._transcript_lines(one)),
+            {"transcripts": [_whole(one) for one in asked]},
+        )
 
     def cluster(self, groups: int | None) -> ToolResult:
         """K-means with typical members, distinguishing words and the silhouette beside its chance."""
@@ -192,8 +193,13 @@ class CorpusQuery:
 
     def _hit_line(self, record: Mapping[str, Any]) -> str:
         score = f" {record['score']:.2f}" if "score" in record else ""
-        named = self._metadata(record["metadata"])
-        return f"[{self._quote(record['id'], limit=40)}]{score}{named}: {self._quote(record['context'], limit=320)}"
+        named, context = self._metadata(record["metadata"]), self._quote(record["context"], limit=_LONGEST_HIT)
+        return f"[{self._quote(record['id'], limit=40)}]{score}{named}: {context}"
+
+    def _transcript_lines(self, one: Transcript) -> Iterator[str]:
+        yield f"[{self._quote(one.id)}]{self._metadata(one.metadata)}"
+        for role, content in one.messages:
+            yield f"  {role}: {self._quote(content, limit=_LONGEST_TURN) if content else '(empty)'}"
 
     def _metadata(self, metadata: Mapping[str, str]) -> str:
         shown = [f"{self._quote(name, limit=20)}={self._quote(value, limit=30)}" for name, value in metadata.items()]
@@ -229,3 +235,8 @@ class CorpusQuery:
 
 def _cost(space: TfIdf | Activations) -> Cost:
     return space.cost if isinstance(space, Activations) else Cost()
+
+
+def _whole(one: Transcript) -> dict[str, Any]:
+    metadata = {"metadata": dict(one.metadata)} if one.metadata else {}
+    return {"id": one.id, **metadata, "messages": [{"role": role, "content": said} for role, said in one.messages]}
