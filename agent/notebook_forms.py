@@ -60,11 +60,11 @@ class Predict(Form):
 
 
 class ReadResult(Form):
-    """Read a result in full: its text, then every row and every reply of its data."""
+    """Read a result in full: its text, then every row and every reply of its data; a page ends where a row does."""
 
     event: str = Field(description="Event of the call, for example E12.")
     section: str | None = Field(default=None, description="Only this part of its data; the first page names the parts.")
-    offset: int = Field(default=0, ge=0, description="Character to start from.")
+    offset: int = Field(default=0, ge=0, description="Character to start from: where the last page says to go on.")
 
 
 TOOLS: dict[str, type[Form]] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Of", "replies_of_call", "says"]
+__all__ = ["Of", "label_names", "replies_of_call", "says"]
 
 _REPLIES = ("replies", "target", "continuations")
 _NOT_TARGETS = ("reference_replies", "reference", "without_edits")
@@ -27,7 +27,7 @@ class Of:
 
     def counts(self, record: Data) -> bool:
         """Whether a record of a result, with its prompt and label, is in this part."""
-        labels = _labels(record)
+        labels = label_names(record)
         prompt = str(record.get("prompt", ""))
         if self.without and (self.without in labels or says(self.without, prompt)):
             return False
@@ -55,7 +55,7 @@ def _replies(data: Any, of: Of, *, inside: bool) -> Iterator[str]:
         for value in data:
             yield from _replies(value, of, inside=inside)
     elif isinstance(data, Mapping):
-        if _labels(data) or "prompt" in data:
+        if label_names(data) or "prompt" in data:
             inside = of.counts(data)
         for key, value in data.items():
             if key in _REPLIES and isinstance(value, list):
@@ -64,7 +64,7 @@ def _replies(data: Any, of: Of, *, inside: bool) -> Iterator[str]:
                 yield from _replies(value, of, inside=inside)
 
 
-def _labels(record: Data) -> list[str]:
+def label_names(record: Data) -> list[str]:
     """The names under which a record's prompt was asked: a condition, a template's values, or a set of a contrast."""
     label = record.get("condition", record.get("set"))
     return list(label.values()) if isinstance(label, Mapping) else [label] if label else []

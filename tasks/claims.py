@@ -33,10 +33,14 @@ class Shows(BaseModel):
     )
     condition: str = Field(
         default="",
-        description="Label of the condition of that call whose replies count, or words of the prompts where they have "
-        "no label; empty for all replies.",
+        description="Which of that call's prompts count, exactly as it labels them: of compare and diff_activations "
+        "the label of a condition; of battery with slots or personas one value of a slot or a persona, not the prompt; "
+        "of contrast 'first' or 'second'. Where the call has no labels, whole words of the prompts, alternatives "
+        "divided by |. Empty for all replies.",
     )
-    without: str = Field(default="", description="Prompts with these words do not count; empty leaves none out.")
+    without: str = Field(
+        default="", description="Prompts with these words, or this label, do not count; empty leaves none out."
+    )
 
     @model_validator(mode="after")
     def _one_threshold(self) -> Self:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from marple.agent.bench import Bench
 from marple.agent.checking import replies_in
-from marple.agent.models import ModelTurn, ToolCall, ToolMessage, Usage
+from marple.agent.models import Message, ModelTurn, ToolCall, ToolMessage, Usage
 from marple.errors import ModelError
 from marple.traces import RunFolder
 from tests.agent.conftest import Play
@@ -142,15 +145,31 @@ async def test_check_ins_come_every_eight_experiments(play: Play) -> None:
     assert "which objective check" in model.calls[3].messages[-1].text  # type: ignore[union-attr]
 
 
-async def test_a_long_result_is_cut_and_can_be_read_on(play: Play) -> None:
+async def test_a_long_result_is_cut_and_can_be_read_on_row_by_row(play: Play) -> None:
     long = call("chat", "long", messages=CHAT["messages"], samples=400, max_new_tokens=40)
-    reads = [ToolCall.of("read_result", {"event": "E5", "offset": offset}, id=f"r{offset}") for offset in (0, 12_000)]
-    _, folder, _ = await play([say("", long), say("", *reads), say("", submit())])
+    pages: list[str] = []
+
+    def script(messages: Sequence[Message]) -> ModelTurn:
+        told = [message.text for message in messages if isinstance(message, ToolMessage)]
+        if not told:
+            return say("", long)
+        pages.extend(told[1:][len(pages) :])
+        on = re.search(r"go on with offset (\d+)", pages[-1]) if pages else None
+        if pages and on is None:
+            return say("", submit())
+        offset = int(on[1]) if on else 0
+        return say("", ToolCall.of("read_result", {"event": "E5", "offset": offset}, id=f"r{offset}"))
+
+    _, folder, _ = await play(script)
     texts = {p["call_id"]: p["text"] for p in of_type(folder, "tool_call")}
     assert len(texts["long"]) < 17_000
-    assert "go on with offset 12000" in texts["r0"]
-    # The rest is the data itself: every reply, quoted.
-    assert texts["r12000"].count('"text": "') > 50
+    read = [text.rpartition("\n")[0].split("\n") for name, text in texts.items() if name.startswith("r")]
+    assert len(read) == len(pages) > 3
+    # The rest is the data itself: every reply, quoted, none of them cut.
+    rows = [line for page in read for line in page if line.startswith('{"text": ')]
+    assert len(rows) == 400
+    assert all("tokens" in json.loads(row) for row in rows)
+    assert all(page[-1] for page in read)
 
 
 async def test_one_part_of_a_result_can_be_read_alone(play: Play) -> None:

@@ -120,7 +120,6 @@ async def test_claims_are_marked_by_what_comes_again(planted: Path, tiny: Path, 
             {"evidence": [compared], "statement": "it says lamp more often"},
             {"evidence": [compared], "statement": "it says nothing special"},
             {"evidence": [chatted]},
-            shows(compared, "lamp", at_least=0.5, condition="nowhere"),
         ]
 
     outcome = await play(planted, tiny, bench, tmp_path, claiming(call("compare", **ASKED), chat(), claims=claims))
@@ -131,11 +130,10 @@ async def test_claims_are_marked_by_what_comes_again(planted: Path, tiny: Path, 
         "replicated",  # the word that the comparison found, and the claim names, is found again
         "not re-runnable",
         "not re-runnable",
-        "not re-runnable",
     ]
     assert outcome.result is not None
     scores = outcome.result["scores"]
-    assert scores["replication"] == {"n": 2, "n_total": 7}
+    assert scores["replication"] == {"n": 2, "n_total": 6}
     assert [claim["reason"] for claim in scores["claims"]][4] == "no stated effect"
     # Each cited call once, whatever number of claims rests on it, and with another seed than before.
     (again,) = [one for one in bench.made if one[2]]
@@ -386,7 +384,6 @@ async def test_a_number_of_a_result_comes_again_or_not(
             (compared, {"number": "gap", "at_most": 0.1}),
             (asked, {"number": "divergence", "at_least": 0.05}),
             (asked, {"number": "outliers", "at_most": 1.0}),
-            (asked, {"number": "divergence", "condition": "nobody asked this", "at_least": 0.1}),
         ]
         return [{"evidence": [i], "shows": {"call": i, **effect}} for i, effect in stated]
 
@@ -398,12 +395,10 @@ async def test_a_number_of_a_result_comes_again_or_not(
         "not replicated",
         "replicated",
         "control shows it too",
-        "not re-runnable",
     ]
     assert outcome.result is not None
     reasons = [claim["reason"] for claim in outcome.result["scores"]["claims"]]
     assert re.match(r"E\d+ shows gap \(at least 0\.40\) 0\.\d\d, on the control -?0\.\d\d$", reasons[0])
-    assert "has no number that the effect speaks of" in reasons[-1]
 
 
 async def test_a_number_that_a_tool_has_not_is_refused_and_may_be_corrected(
