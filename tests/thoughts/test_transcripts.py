@@ -130,7 +130,7 @@ def test_a_sample_shows_question_and_reply_and_little_of_the_system_prompt(tmp_p
     assert ask(made, "sample", limit=1).text.startswith("1 of 2 transcripts, drawn at random:")
 
 
-def test_transcripts_are_read_without_empty_metadata_and_empty_turns_are_said(tmp_path: Path) -> None:
+def test_read_transcripts_show_no_empty_metadata_and_say_that_a_turn_is_empty(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": ""}]
     made = tiny_target()
     made.corpus = write(
@@ -139,7 +139,7 @@ def test_transcripts_are_read_without_empty_metadata_and_empty_turns_are_said(tm
     result = ask(made, "read", query="t1 t2")
     assert result.text.splitlines()[:3] == ['["t1"]', '  user: "hello"', "  assistant: (empty)"]
     plain, labelled = result.data["transcripts"]
-    assert plain == {"id": "t1", "messages": turns}
+    assert plain == {"id": "t1", "metadata": {}, "messages": turns}
     assert labelled["metadata"] == {"x": "1"}
 
 

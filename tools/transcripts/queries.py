@@ -238,5 +238,5 @@ def _cost(space: TfIdf | Activations) -> Cost:
 
 
 def _whole(one: Transcript) -> dict[str, Any]:
-    metadata = {"metadata": dict(one.metadata)} if one.metadata else {}
-    return {"id": one.id, **metadata, "messages": [{"role": role, "content": said} for role, said in one.messages]}
+    turns = [{"role": role, "content": said} for role, said in one.messages]
+    return {"id": one.id, "metadata": dict(one.metadata), "messages": turns}
