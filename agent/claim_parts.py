@@ -9,7 +9,6 @@ from marple.agent.effects import measure, stated_effect
 from marple.agent.parts import Of, label_names
 from marple.errors import ToolError
 from marple.tasks.claims import Shows
-from marple.tools.differences import EVERYTHING
 from marple.tools.visible import quote
 
 __all__ = ["check_part"]
@@ -42,6 +41,8 @@ def check_part(shows: Shows, data: Data) -> None:
 
 
 def _valid(parts: list[Data], *, over_all: bool) -> str:
+    from marple.tools.differences import EVERYTHING  # imports numpy, which showing a run does not need
+
     names = dict.fromkeys(str(name) for part in parts for name in label_names(part))
     labels = [name for name in names if name and (over_all or name != EVERYTHING)]
     if labels:

@@ -131,6 +131,8 @@ class InterveningScript(Script):
 
     def _claim_trouble(self, done: Done) -> None:
         """What is wrong, or not, in a battery that the reference was asked as well: how far replies depart from its."""
+        if not done.ok:
+            return  # a call that was refused is no evidence
         read = {"number": "divergence"}
         shows = at_least_halfway(done, read) if self._nothing < 0.5 else at_most_about(done, read, slack=0.05)
         self._trouble = claim(self._found, 0.9, self._evidence + [done.id], shows)
